@@ -1,0 +1,1 @@
+"""Products taken from a scene: meshes, vessels, time maps."""

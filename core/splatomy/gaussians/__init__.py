@@ -1,0 +1,1 @@
+"""Trainable Gaussians: store, start, density control, losses."""

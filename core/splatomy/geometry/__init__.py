@@ -1,0 +1,1 @@
+"""Rigid motions, pinhole and cone-beam cameras, and anatomical frames."""

@@ -1,0 +1,1 @@
+"""Geometric kernels: X-ray splatting and voxelisation, one signature, several backends."""

@@ -1,0 +1,1 @@
+"""Quality figures of images, surfaces and volumes."""

@@ -1,0 +1,1 @@
+"""Procedural captures with exact truth."""

@@ -1,0 +1,1 @@
+"""Preparations: each turns a Capture into a better Capture."""

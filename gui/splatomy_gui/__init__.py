@@ -1,0 +1,1 @@
+"""The desktop app; its screens come with their own issue."""
