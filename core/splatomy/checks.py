@@ -29,7 +29,6 @@ def check_shapes(**named: tuple[Any, str]) -> dict[str, int]:
                 f"{name} must have shape ({text}), got {shape}" + (f" with {known}" if known else "")
             )
         for dim, size in zip(dims, shape, strict=True):
-            if not dim.isdigit():
-                if bound.setdefault(dim, size) != size:
-                    raise ValueError(f"{name} must have shape {pattern!r}: {dim} is {bound[dim]} and {size}")
+            if not dim.isdigit() and bound.setdefault(dim, size) != size:
+                raise ValueError(f"{name} must have shape {pattern!r}: {dim} is {bound[dim]} and {size}")
     return bound

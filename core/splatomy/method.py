@@ -24,6 +24,7 @@ class MethodSpec:
     requires: names of Capture fields that must be present. config: "module:Config".
     reconstruct: "module:function" with the signature
     ``(captures, config, device, resume: Checkpoint | None = None) -> Task[Scene]``.
+    load_scene: "module:function", SceneState -> Scene.
     presets: name -> config fields that differ from the defaults.
     """
 
@@ -34,9 +35,9 @@ class MethodSpec:
     abilities: frozenset[str]
     config: str
     reconstruct: str
+    load_scene: str
     presets: Mapping[str, Mapping[str, Any]]
     citation: str
-    problems: tuple[str, ...] = field(default=())
 
 
 def load_symbol(path: str) -> Any:

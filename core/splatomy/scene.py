@@ -82,8 +82,7 @@ class Scene(Protocol):
 
 @dataclass(frozen=True)
 class SceneState:
-    """A scene as named arrays and JSON values; ``kind`` is "module:function" of its loader."""
+    """A scene as named arrays and JSON values; its method's ``load_scene`` reads it back."""
 
-    kind: str
     arrays: Mapping[str, NDArray[Any]]
     values: Mapping[str, Any] = field(default_factory=dict)

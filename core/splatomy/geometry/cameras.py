@@ -110,7 +110,7 @@ def from_projection_matrices(matrices: NDArray[np.floating], width_px: int, heig
     flip = np.eye(3)[::-1]
     for i, matrix in enumerate(p):
         m = matrix[:, :3]
-        if abs(np.linalg.det(m)) < 1e-12 * np.linalg.norm(m) ** 3:
+        if abs(np.linalg.det(m)) <= 1e-12 * np.linalg.norm(m) ** 3:
             raise ValueError(f"projection matrix {i} is singular")
         sign = np.sign(np.linalg.det(m))
         # RQ from QR of the row- and column-reversed transpose.

@@ -1,0 +1,117 @@
+# Set-up, demo and tests on a fresh machine. Everything lives in .venv; `make help` lists the targets.
+#
+#   PYTHON=python3.12       which interpreter makes the environment (3.11 or newer)
+#   PIP_ARGS="..."          extra words for every `pip install`, for example an index that has CPU-only
+#                           builds of torch, which are a tenth of the size of the CUDA builds
+#   TEST_JOBS=N             worker processes of `make test`
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+PIP_ARGS ?=
+# Where the tests look for the real recordings.
+SHARED := ../shared
+TEST_JOBS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt
+
+# Library that must load : Debian package that brings it. VTK draws with the first three; the depth-camera
+# reader of the surface extra links the last.
+SYSTEM_LIBRARIES := libGL.so.1:libgl1 libXrender.so.1:libxrender1 libEGL.so.1:libegl1 libusb-1.0.so.0:libusb-1.0-0
+
+.PHONY: help env env-dev demo test verify bench clean system-libraries
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
+
+env: $(STAMPS)/env ## make .venv with what the product needs
+
+env-dev: $(STAMPS)/env-dev ## the same with what the tests need
+
+demo: env ## reconstruct a synthetic angiography run and write its report
+	@rm -rf out/demo
+	@$(BIN)/splatomy demo angiography --out out/demo
+	@report=$$(find "$$PWD/out/demo" -name report.html | sort | head -n 1); \
+	if [ -z "$$report" ]; then echo "The demo wrote no report.html under out/demo." >&2; exit 1; fi; \
+	echo; echo "Report: $$report"
+
+test: env-dev ## style, types, layers and every test that needs minutes at most
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy core/splatomy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q -m "not verify" -n $(TEST_JOBS)
+
+# A file that passed for these very sources is skipped, so an interrupted run goes on where it stopped.
+verify: env-dev ## the slow tests, on the real data in ../shared; resumable
+	@if [ ! -d "$(SHARED)/data" ]; then \
+	  echo "VERIFY CANNOT RUN: there is no $(SHARED)/data, and its real recordings are what is verified." >&2; \
+	  exit 1; fi; \
+	files=$$({ find tests/verify -name 'test_*.py' 2>/dev/null || true; \
+	  grep -rl --include='test_*.py' 'mark\.verify' tests || true; } | sort -u); \
+	if [ -z "$$files" ]; then echo "VERIFY CANNOT RUN: no test is marked 'verify'." >&2; exit 1; fi; \
+	if commit=$$(git rev-parse --short=12 HEAD 2>/dev/null); then \
+	  changes=$$({ git diff HEAD; git ls-files -o --exclude-standard -z | sort -z | xargs -0 -r sha256sum; } \
+	    | sha256sum | cut -c1-12); \
+	  passed="$(VENV)/verify/$$commit-$$changes"; \
+	else passed="$(VENV)/verify/no-commit"; rm -rf "$$passed"; fi; \
+	failed=""; \
+	for file in $$files; do \
+	  stamp="$$passed/$${file//\//.}"; \
+	  if [ -e "$$stamp" ]; then echo "already passed: $$file"; continue; fi; \
+	  echo "verify: $$file"; \
+	  if $(BIN)/python -m pytest -q -m verify "$$file"; \
+	  then mkdir -p "$$passed"; touch "$$stamp"; else failed="$$failed $$file"; fi; \
+	done; \
+	if [ -n "$$failed" ]; then echo "VERIFY FAILED:$$failed" >&2; exit 1; fi; \
+	echo "verify: all passed"
+
+bench: env-dev ## measure speed, memory and quality into resources/benchmarks
+	@shopt -s nullglob; scripts=(tests/benchmarks/bench_*.py); \
+	if [ $${#scripts[@]} -eq 0 ]; then echo "There is no tests/benchmarks/bench_*.py." >&2; exit 1; fi; \
+	for script in "$${scripts[@]}"; do echo "bench: $$script"; $(BIN)/python "$$script"; done
+
+clean: ## remove what was built and made, but not .venv
+	rm -rf out dist build .mypy_cache .ruff_cache .import_linter_cache .hypothesis .pytest_cache
+	find core gui tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+# Never fails: where a library cannot be installed, the rest still works, and the line to run is shown.
+system-libraries: ## check the system's libraries; install the missing ones where that is allowed
+	@missing=""; \
+	for pair in $(SYSTEM_LIBRARIES); do \
+	  $(PYTHON) -c "import ctypes, sys; ctypes.CDLL(sys.argv[1])" "$${pair%%:*}" 2>/dev/null \
+	    || missing="$$missing $${pair##*:}"; \
+	done; \
+	if ! $(PYTHON) -c "import ensurepip, venv" 2>/dev/null; then missing="$$missing python3-venv"; fi; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(uname)" != Linux ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "Installing system libraries:$$missing"; \
+	  if { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+	    --no-install-recommends $$missing; } >/dev/null; then exit 0; fi; \
+	fi; \
+	echo "System libraries are missing; meshes or pictures may not work until you run:" >&2; \
+	echo "    sudo apt-get install -y$$missing" >&2
+
+$(BIN)/python: | system-libraries
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { \
+	  echo "Python 3.11 or newer is needed, but $(PYTHON) is $$($(PYTHON) --version 2>&1)." >&2; \
+	  echo "Name another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# torch goes first and alone: it is by far the largest, and its failure is then easy to see.
+$(STAMPS)/env: pyproject.toml constraints.txt | $(BIN)/python
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(INSTALL) -q torch
+	$(INSTALL) -q -e .
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/env-dev: $(STAMPS)/env
+	$(INSTALL) -q -e ".[dev]"
+	@touch $@

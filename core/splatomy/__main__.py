@@ -1,0 +1,7 @@
+"""``python -m splatomy``."""
+
+import sys
+
+from splatomy.cli.main import main
+
+sys.exit(main())

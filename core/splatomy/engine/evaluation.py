@@ -1,0 +1,112 @@
+"""A run against exact truth."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from splatomy.capture import Capture
+from splatomy.engine.holdout import training_frames
+from splatomy.engine.loading import load_scene
+from splatomy.errors import InputError
+from splatomy.events import Progress, Task
+from splatomy.io.mesh import read_mesh
+from splatomy.io.run import RunFolder
+from splatomy.io.truth import Truth, read_truth
+from splatomy.io.volume import read_volume
+from splatomy.metrics.image import image_metrics, psnr_minmax, ssim_minmax
+from splatomy.metrics.surface import surface_metrics, vertex_metrics
+from splatomy.metrics.volume import recall_by_radius, time_error_s, volume_metrics, volume_rmse
+
+
+def evaluate(
+    folder: RunFolder, truth_path: Path, capture: Capture | None, protocol: str
+) -> Task[dict[str, Any]]:
+    """All figures that the truth allows, under the contract's names.
+
+    capture: the run's input, for the held-out views; None leaves the image figures out.
+    protocol: "default", or "4drgs" which adds the paper's variants (ICP, vertices, min-max images).
+
+    Raises:
+        InputError: the truth folder holds nothing to compare with, or does not match the run.
+    """
+    truth = read_truth(truth_path)
+    found: dict[str, Any] = {}
+    yield Progress("evaluate", 0, 3)
+    if truth.label is not None:
+        found |= _volume_figures(folder, truth)
+    yield Progress("evaluate", 1, 3)
+    mesh_file = folder.path / "meshes" / "mesh.ply"
+    if truth.mesh is not None and mesh_file.exists():
+        mesh = read_mesh(mesh_file)
+        found |= surface_metrics(mesh, truth.mesh)
+        if protocol == "4drgs":
+            found |= {f"{key}_4drgs": value for key, value in vertex_metrics(mesh, truth.mesh).items()}
+    yield Progress("evaluate", 2, 3)
+    if truth.projections is not None and capture is not None and capture.cameras is not None:
+        yield from _image_figures(folder, truth.projections, capture, protocol, found)
+    if not found:
+        raise InputError(
+            f"{truth_path.name} holds nothing to compare this run with: expected vessels.nii.gz, mesh.ply or "
+            "projections.npy. Give the truth folder that belongs to the input."
+        )
+    yield Progress("evaluate", 3, 3)
+    return {key: _plain(value) for key, value in found.items()}
+
+
+def _plain(value: Any) -> Any:
+    number = float(value)
+    return number if np.isfinite(number) else None
+
+
+def _volume_figures(folder: RunFolder, truth: Truth) -> dict[str, Any]:
+    if truth.label is None:
+        return {}
+    volume = read_volume(folder.path / "volumes" / "volume.nii.gz")
+    if volume.values.shape != truth.label.values.shape:
+        raise InputError(
+            f"The run's volume has {volume.values.shape} voxels, the truth {truth.label.values.shape}: "
+            "expected the same grid. Evaluate against the truth of this run's input."
+        )
+    label_file = folder.path / "volumes" / "vessels.nii.gz"
+    label = read_volume(label_file).values if label_file.exists() else np.zeros_like(volume.values)
+    found: dict[str, Any] = volume_metrics(volume.values, label, truth.label.values)
+    if truth.volume is not None:
+        found["volume_rmse_per_mm"] = volume_rmse(volume.values, truth.volume.values)
+    if truth.points_mm is not None and truth.radius_mm is not None:
+        found["recall_thin"] = recall_by_radius(
+            label, volume.affine_mm, truth.points_mm, truth.radius_mm, below_mm=0.5
+        )
+        found["recall_all"] = recall_by_radius(
+            label, volume.affine_mm, truth.points_mm, truth.radius_mm, below_mm=np.inf
+        )
+    arrival_file = folder.path / "volumes" / "arrival_s.nii.gz"
+    if truth.arrival is not None and arrival_file.exists():
+        arrival = read_volume(arrival_file).values
+        found["arrival_error_s"] = time_error_s(arrival, truth.arrival.values, truth.label.values > 0)
+    return found
+
+
+def _image_figures(
+    folder: RunFolder, projections: np.ndarray, capture: Capture, protocol: str, found: dict[str, Any]
+) -> Task[None]:
+    """Held-out views against noise-free line integrals."""
+    record = json.loads((folder.path / "run.json").read_text())
+    train, held = training_frames(len(capture), record.get("num_views"))
+    chosen = held if len(held) else train
+    if projections.shape != capture.images.shape[:3] or capture.cameras is None:
+        return
+    scene = load_scene(folder)
+    rendered = []
+    for n, frame in enumerate(chosen):
+        image = scene.render(capture.cameras[int(frame)], float(capture.times_s[frame]))
+        rendered.append(image.colour[0, ..., 0])
+        yield Progress("held-out views", n + 1, len(chosen))
+    stack = np.stack(rendered)
+    found |= image_metrics(stack, projections[chosen])
+    if protocol == "4drgs":
+        found["psnr_4drgs"] = psnr_minmax(stack, projections[chosen])
+        found["ssim_4drgs"] = ssim_minmax(stack, projections[chosen])

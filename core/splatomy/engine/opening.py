@@ -1,0 +1,100 @@
+"""From an input path to a Capture ready for a method."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from splatomy.capture import Capture, Grid, Modality
+from splatomy.errors import InputError
+from splatomy.events import Notice, Progress, Task
+from splatomy.geometry.cameras import Cameras
+from splatomy.io.detect import open_input
+from splatomy.io.dsa import DsaInput, InputOptions
+from splatomy.prepare.subtract import SubtractConfig, noise_of_line_integrals, subtract
+
+_DEFAULT_GRID_SIZE = 256
+
+
+def open_capture(path: Path, options: InputOptions) -> Task[Capture]:
+    """The input as one ATTENUATION Capture: read, log-subtracted and registered.
+
+    Raises:
+        InputError: the input cannot be used.
+    """
+    yield Progress("open", 0, 1)
+    source = open_input(path, options)
+    yield Progress("open", 1, 1)
+    for problem in source.problems:
+        yield Notice("warning", "input", problem)
+    return (yield from capture_from_dsa(source))
+
+
+def default_grid(cameras: Cameras) -> Grid:
+    """A cube about the point nearest to all central rays, as wide as every detector sees."""
+    centres = cameras.centres_mm
+    axes = cameras.camera_from_world[:, 2, :3]
+    # The least-squares meeting point of the central rays: sum (I - d d^T) (x - c) = 0.
+    projectors = np.eye(3) - axes[:, :, None] * axes[:, None]
+    normal = projectors.sum(0) + 1e-9 * np.eye(3)
+    middle = np.linalg.solve(normal, (projectors @ centres[..., None])[..., 0].sum(0))
+    depth = np.einsum("ni,ni->n", middle - centres, axes)
+    k = cameras.intrinsics
+    half_mm = min(
+        float((depth * cameras.width_px / (2 * k[:, 0, 0])).min()),
+        float((depth * cameras.height_px / (2 * k[:, 1, 1])).min()),
+    )
+    size = min(_DEFAULT_GRID_SIZE, max(cameras.width_px, cameras.height_px))
+    grid = Grid.centred((size, size, size), (2 * half_mm / size,) * 3)
+    affine = grid.affine_mm.copy()
+    affine[:3, 3] += middle
+    return Grid(grid.shape, affine)
+
+
+def capture_from_dsa(source: DsaInput, config: SubtractConfig | None = None) -> Task[Capture]:
+    """The line integrals of an opened DSA run, with geometry, noise and everything to be told.
+
+    Raises:
+        InputError: the run has no usable frames.
+    """
+    occluded = source.occluded
+    provenance: tuple[str, ...] = (f"read {source.layout}",)
+    if source.already_subtracted:
+        images = np.nan_to_num(source.fill_run).astype(np.float32)
+        noise = noise_of_line_integrals(images)
+        bad = ~np.isfinite(source.fill_run)
+        provenance = (*provenance, "already subtracted")
+    else:
+        if source.mask is None:
+            raise InputError(
+                "The run has no frames without contrast: expected a mask run, or mask frames at its start. "
+                "Give one with --mask, or say --already-subtracted."
+            )
+        product = yield from subtract(
+            source.mask,
+            source.fill_run,
+            config or SubtractConfig(),
+            already_log=source.intensity == "log",
+        )
+        images, noise, bad = product.line_integrals, product.noise_std, product.occluded
+        provenance = (*provenance, "log subtraction", "sub-pixel registration", "background to zero")
+    if bad.any():
+        occluded = bad if occluded is None else occluded | bad
+    grid = source.grid
+    if grid is None and source.cameras is not None:
+        grid = default_grid(source.cameras)
+        provenance = (*provenance, "volume chosen from the field of view")
+    return Capture(
+        Modality.ATTENUATION,
+        images[..., None],
+        np.asarray(source.times_s, dtype=np.float64),
+        cameras=source.cameras,
+        occluded=occluded,
+        noise_std=noise,
+        grid=grid,
+        world=source.world,
+        provenance=provenance,
+        problems=source.problems,
+        details={"layout": source.layout, "geometry_source": source.geometry_source},
+    )

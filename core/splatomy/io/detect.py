@@ -1,0 +1,309 @@
+"""What an input is, by its content; one function to inspect it and one to open it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from splatomy.errors import InputError
+from splatomy.geometry.cameras import Cameras
+from splatomy.geometry.conebeam import gantry_angles_rad
+from splatomy.io.dicom_xa import dicom_sources, is_dicom
+from splatomy.io.dsa import DsaInput, DsaSource, InputOptions, load_source, window_of
+from splatomy.io.stacks import case_source, frame_files, frames_source, is_case_folder, stack_source
+from splatomy.io.volume import has_volume_suffix
+
+_MAX_LISTED = 20_000
+_EXPECTED = (
+    "expected a case folder (fill_run.nii.gz or DSA.nii.gz with transforms.json), an image stack "
+    "(.nii.gz, .nrrd, .mha), a folder of PNG or JPEG frames, or DICOM angiography"
+)
+
+
+def find_sources(path: Path | str, options: InputOptions | None = None) -> list[DsaSource]:
+    """The runs of an input, headers only.
+
+    Raises:
+        InputError: nothing there that can be read.
+    """
+    where, options = Path(path), options or InputOptions()
+    if not where.exists():
+        raise InputError(f"{where} does not exist; {_EXPECTED}: check the path.")
+    if where.is_file():
+        return _file_sources(where, options)
+    if is_case_folder(where):
+        return [case_source(where, options)]
+    entries = sorted(p for p in where.iterdir() if not p.name.startswith("."))
+    if frame_files(where):
+        return [frames_source(where, options)]
+    stacks = [p for p in entries if p.is_file() and has_volume_suffix(p)]
+    if stacks:
+        return [stack_source(_main_stack(stacks, where), options)]
+    dicom = _dicom_files(where)
+    if dicom:
+        return dicom_sources(dicom)
+    runs = [p for p in entries if p.is_dir() and (is_case_folder(p) or frame_files(p))]
+    if runs:
+        return [case_source(p, options) if is_case_folder(p) else frames_source(p, options) for p in runs]
+    raise InputError(f"{where} holds no readable run; {_EXPECTED}: choose another folder.")
+
+
+def _file_sources(path: Path, options: InputOptions) -> list[DsaSource]:
+    if path.name == "transforms.json":
+        return [case_source(path.parent, options)]
+    if has_volume_suffix(path):
+        if is_case_folder(path.parent) and (path.parent / "transforms.json").is_file():
+            return [case_source(path.parent, options)]
+        return [stack_source(path, options)]
+    if is_dicom(path):
+        return dicom_sources([path])
+    size = path.stat().st_size
+    raise InputError(f"{path.name} ({size} bytes) is of no known kind; {_EXPECTED}: choose another file.")
+
+
+def _main_stack(stacks: list[Path], folder: Path) -> Path:
+    """The one stack of a folder that is no mask."""
+    main = [p for p in stacks if "mask" not in p.name.lower() and "occluded" not in p.name.lower()]
+    if len(main) != 1:
+        names = ", ".join(p.name for p in main[:4]) or "none but masks"
+        raise InputError(
+            f"{folder} holds {len(main)} image stacks ({names}); expected one: open the file itself."
+        )
+    return main[0]
+
+
+def _dicom_files(folder: Path) -> list[Path]:
+    """DICOM files in a folder and its subfolders, without the media index."""
+    found: list[Path] = []
+    for number, path in enumerate(_files(folder)):
+        if number >= _MAX_LISTED:
+            raise InputError(
+                f"{folder} holds more than {_MAX_LISTED} files; expected one study: choose a run's folder."
+            )
+        if path.name.upper() != "DICOMDIR" and is_dicom(path):
+            found.append(path)
+    return sorted(found)
+
+
+def _files(folder: Path) -> Iterable[Path]:
+    return (p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+
+
+def open_views(path: Path | str, options: InputOptions | None = None) -> list[DsaInput]:
+    """Every run of an input as one DsaInput each (a biplane or multi-view study gives several).
+
+    Raises:
+        InputError: a run is unreadable or the options do not fit.
+    """
+    options = options or InputOptions()
+    sources = find_sources(path, options)
+    if options.view is not None:
+        if not 0 <= options.view < len(sources):
+            raise InputError(
+                f"view {options.view} does not exist; expected 0 to {len(sources) - 1} in {path}: choose "
+                "one of them."
+            )
+        sources = [sources[options.view]]
+    return [load_source(source, options) for source in sources]
+
+
+def open_input(path: Path | str, options: InputOptions | None = None) -> DsaInput:
+    """The input as one DsaInput; several views of one image size are joined, one after the other.
+
+    Raises:
+        InputError: unreadable, or views that cannot be joined.
+    """
+    views = open_views(path, options)
+    return views[0] if len(views) == 1 else _joined(views, Path(path))
+
+
+def _joined(views: list[DsaInput], path: Path) -> DsaInput:
+    """Views of one patient as one input; each keeps its own mask and its own time zero."""
+    kinds = {(v.fill_run.shape[1:], v.intensity, v.already_subtracted) for v in views}
+    if len(kinds) > 1:
+        raise InputError(
+            f"{path.name} holds {len(views)} runs of different image size or pixel meaning; expected views "
+            "that fit "
+            "together: choose one with the view option."
+        )
+    cameras = [v.cameras for v in views if v.cameras is not None]
+    masks = [v.mask for v in views if v.mask is not None]
+    hidden = [v.occluded for v in views if v.occluded is not None]
+    problems = [p for v in views for p in v.problems if "share one viewing direction" not in p]
+    problems.append(f"{len(views)} runs were joined as separate views; their times each start at zero.")
+    if len(masks) not in (0, len(views)):
+        problems.append("Some of the views have no mask, so no mask is used.")
+    joined = replace(
+        views[0],
+        fill_run=np.concatenate([v.fill_run for v in views]),
+        mask_run=np.concatenate(masks) if len(masks) == len(views) else None,
+        mask_frames=(),
+        cameras=Cameras.concatenate(cameras) if len(cameras) == len(views) else None,
+        times_s=np.concatenate([v.times_s for v in views]),
+        times_known=all(v.times_known for v in views),
+        occluded=np.concatenate(hidden) if len(hidden) == len(views) else None,
+        problems=tuple(dict.fromkeys(problems)),
+        input_files=tuple(f for v in views for f in v.input_files),
+        frames_per_view=tuple(len(v.fill_run) for v in views),
+    )
+    return replace(joined, is_static_view=all(v.is_static_view for v in views) and _one_direction(cameras))
+
+
+def _one_direction(cameras: list[Cameras]) -> bool:
+    directions = np.concatenate(
+        [c.centres_mm / np.linalg.norm(c.centres_mm, axis=1, keepdims=True) for c in cameras]
+    )
+    return bool((directions @ directions[0] > np.cos(np.radians(0.5))).all())
+
+
+@dataclass(frozen=True)
+class ViewReport:
+    """One run of an inspected input; distances in mm, angles in degrees as (low, high)."""
+
+    layout: str
+    frames: int
+    width_px: int
+    height_px: int
+    pixel_mm: tuple[float, float] | None
+    duration_s: float | None
+    primary_deg: tuple[float, float] | None
+    secondary_deg: tuple[float, float] | None
+    source_to_isocentre_mm: float | None
+    source_to_detector_mm: float | None
+    mask: str
+    intensity: str
+    geometry_source: str
+
+
+@dataclass(frozen=True)
+class InputReport:
+    """What an input is and what is wrong with it; holds nothing that identifies a patient."""
+
+    kind: str
+    views: tuple[ViewReport, ...]
+    problems: tuple[str, ...]
+    usable: bool
+    patient_fields: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as a JSON object of the command line's contract."""
+        views = [dict(vars(view)) for view in self.views]
+        return {
+            "contract": 1,
+            "kind": self.kind,
+            "usable": self.usable,
+            "views": views,
+            "problems": list(self.problems),
+            "patient_fields": "present: not shown" if self.patient_fields else "none",
+        }
+
+    def lines(self) -> list[str]:
+        """The report for people, one fact a line."""
+        out = [f"kind: {self.kind}", f"usable: {'yes' if self.usable else 'no'}"]
+        for number, v in enumerate(self.views):
+            if len(self.views) > 1:
+                out.append(f"view {number}:")
+            out.append(f"layout: {v.layout}")
+            out.append(f"frames: {v.frames} of {v.width_px} x {v.height_px} pixels (width x height)")
+            out.append(f"pixel size: {_pair(v.pixel_mm, 'mm', ' x ')}")
+            out.append("duration: " + ("unknown" if v.duration_s is None else f"{v.duration_s:.2f} s"))
+            out.append(f"primary angle: {_pair(v.primary_deg, 'degrees', ' to ')}")
+            out.append(f"secondary angle: {_pair(v.secondary_deg, 'degrees', ' to ')}")
+            out.append(f"source to isocentre: {_one(v.source_to_isocentre_mm)}")
+            out.append(f"source to detector: {_one(v.source_to_detector_mm)}")
+            out.append(f"geometry from: {v.geometry_source}")
+            out.append(f"mask: {v.mask}")
+            out.append(f"intensity: {v.intensity}")
+        if self.patient_fields:
+            out.append("patient fields present: not shown")
+        out += [f"note: {p}" if self.usable else f"problem: {p}" for p in self.problems]
+        return out
+
+
+def _pair(pair: tuple[float, float] | None, unit: str, between: str) -> str:
+    return "unknown" if pair is None else f"{pair[0]:.4g}{between}{pair[1]:.4g} {unit}"
+
+
+def _one(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.1f} mm"
+
+
+def inspect_input(path: Path | str, options: InputOptions | None = None) -> InputReport:
+    """What an input is and every problem found; unusable inputs give a report too.
+
+    Headers are read first, so that the facts are known even when the pixels cannot be read.
+
+    Raises:
+        InputError: the path does not exist.
+    """
+    where, options = Path(path), options or InputOptions()
+    if not where.exists():
+        raise InputError(f"{where} does not exist; {_EXPECTED}: check the path.")
+    try:
+        sources = find_sources(where, options)
+    except InputError as error:
+        return InputReport("unknown", (), (str(error),), False)
+    kind = "angiography run" if len(sources) == 1 else f"{len(sources)} angiography runs"
+    problems = [p for s in sources for p in s.problems]
+    usable = True
+    views = []
+    for source in sources:
+        mask = _mask_text(source)
+        try:
+            window_of(source, options)
+            run = load_source(source, options)
+            problems += run.problems
+            if run.mask_frames:
+                mask = f"{len(run.mask_frames)} frames of the run itself"
+        except InputError as error:
+            usable = False
+            problems.append(str(error))
+        views.append(_view_report(source, mask, options))
+    patient = any(bool(s.details.get("patient_fields")) for s in sources)
+    return InputReport(kind, tuple(views), tuple(dict.fromkeys(problems)), usable, patient)
+
+
+def _mask_text(source: DsaSource) -> str:
+    if source.already_subtracted:
+        return "already subtracted"
+    if source.has_mask:
+        return "mask run"
+    return f"{len(source.mask_frames)} frames of the run itself" if source.mask_frames else "none"
+
+
+def _view_report(source: DsaSource, mask: str, options: InputOptions) -> ViewReport:
+    """The facts of one run, from its header."""
+    cameras = source.cameras
+    primary = secondary = pixel = sad = sid = None
+    if cameras is not None:
+        angles = np.degrees(gantry_angles_rad(cameras))
+        if source.mirrored:
+            # Positioner angles of DICOM, see angio_cameras.
+            angles = np.stack([angles[:, 0] - 90, -angles[:, 1]], -1)
+            angles[:, 0] -= 360 * np.round(angles[0, 0] / 360)
+        primary = (float(angles[:, 0].min()), float(angles[:, 0].max()))
+        secondary = (float(angles[:, 1].min()), float(angles[:, 1].max()))
+        sad = float(np.linalg.norm(cameras.centres_mm, axis=1).mean())
+        sid, pixel = source.sid_mm, source.pixel_mm
+    times = source.times_s
+    if times is None and options.frame_time_s is not None:
+        times = np.arange(source.count, dtype=np.float64) * options.frame_time_s
+    return ViewReport(
+        layout=source.layout,
+        frames=source.count,
+        width_px=source.width_px,
+        height_px=source.height_px,
+        pixel_mm=pixel,
+        duration_s=None if times is None else float(times[-1] - times[0]),
+        primary_deg=primary,
+        secondary_deg=secondary,
+        source_to_isocentre_mm=sad,
+        source_to_detector_mm=sid,
+        mask=mask,
+        intensity="line integrals" if source.already_subtracted else source.intensity,
+        geometry_source=source.geometry_source,
+    )

@@ -1,0 +1,15 @@
+"""Settings of the filtered back-projection."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from splatomy.method import setting
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of the filtered back-projection."""
+
+    window: Literal["ramp", "hann"] = setting("hann", doc="Window of the ramp filter")
+    cutoff: float = setting(1.0, 0.1, 2.0, "Nyquist", "Where the Hann window reaches zero")
+    bin_volume: int = setting(1, 1, 8, "voxels", "Reconstruct on voxels this many times as large")

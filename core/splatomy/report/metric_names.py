@@ -1,0 +1,90 @@
+"""What each metric key means, in one plain line."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class MetricText:
+    """better: "higher", "lower" or "" where neither is a virtue."""
+
+    unit: str
+    better: str
+    text: str
+
+
+_KNOWN: dict[str, MetricText] = {
+    "dice_own": MetricText(
+        "", "higher", "Overlap of our vessel label with the truth, at the run's own threshold; 1 is perfect."
+    ),
+    "dice_best": MetricText(
+        "",
+        "higher",
+        "The same overlap at the threshold that suits the truth best: an upper bound that needs the truth.",
+    ),
+    "cldice": MetricText(
+        "", "higher", "Overlap of the centrelines: whether branches are connected, whatever their thickness."
+    ),
+    "precision": MetricText("", "higher", "Share of our vessel voxels that are vessel in truth."),
+    "recall": MetricText("", "higher", "Share of the true vessel voxels that we found."),
+    "recall_thin": MetricText("", "higher", "Share of the true voxels of thin vessels that we found."),
+    "psnr": MetricText(
+        "dB",
+        "higher",
+        "Agreement of rendered and measured held-out images, all pixels; +6 dB halves the error.",
+    ),
+    "psnr_masked": MetricText("dB", "higher", "The same over visible pixels of the wanted object alone."),
+    "psnr_zero_filled": MetricText(
+        "dB",
+        "higher",
+        "The same with hidden pixels set to zero in both images: flatters, kept for comparison with papers.",
+    ),
+    "psnr_hidden": MetricText("dB", "higher", "The same over pixels that were hidden in some frame."),
+    "ssim": MetricText("", "higher", "Agreement of local image structure; 1 is perfect."),
+    "lpips": MetricText("", "lower", "Perceived image difference by a trained network; 0 is none."),
+    "flicker": MetricText("", "lower", "Frame-to-frame change inside hidden areas that nothing explains."),
+    "volume_rmse_per_mm": MetricText(
+        "1/mm", "lower", "Typical error of the attenuation values over all voxels."
+    ),
+    "volume_psnr": MetricText("dB", "higher", "Agreement of the attenuation values over all voxels."),
+    "depth_mae_mm": MetricText("mm", "lower", "Mean absolute depth error."),
+    "depth_rmse_mm": MetricText("mm", "lower", "Typical depth error; large errors weigh more."),
+    "depth_absrel": MetricText("", "lower", "Mean depth error as a share of the depth."),
+    "chamfer_mean_mm": MetricText(
+        "mm", "lower", "Mean of the two mean surface distances, ours to truth and truth to ours."
+    ),
+    "chamfer_sum_mm": MetricText(
+        "mm", "lower", "Sum of the same two distances: twice the mean, as some papers give it."
+    ),
+    "hd95_mm": MetricText("mm", "lower", "Surface distance that 95 % of the surface stays below."),
+    "accuracy_mm": MetricText("mm", "lower", "Mean distance from our surface to the true one."),
+    "completeness_mm": MetricText(
+        "mm", "lower", "Mean distance from the true surface to ours: grows when parts are missing."
+    ),
+    "arrival_error_s": MetricText("s", "lower", "Median error of the time when contrast arrives."),
+    "peak_error_s": MetricText("s", "lower", "Median error of the time of the strongest contrast."),
+}
+
+METRIC_ORDER: tuple[str, ...] = tuple(_KNOWN)
+
+_UNIT_BY_SUFFIX = (("_per_mm", "1/mm"), ("_mm", "mm"), ("_s", "s"), ("_db", "dB"), ("psnr", "dB"))
+
+
+def describe_metric(key: str) -> MetricText:
+    """The text of a metric key; an unknown one gets its unit from its suffix and no explanation."""
+    if key in _KNOWN:
+        return _KNOWN[key]
+    score = re.fullmatch(r"(fscore|precision|recall)_(\d+(?:\.\d+)?)mm", key)
+    if score:
+        what = {
+            "fscore": "Harmonic mean of precision and recall of the surface",
+            "precision": "Share of our surface near the true one",
+            "recall": "Share of the true surface near ours",
+        }[score[1]]
+        return MetricText("", "higher", f"{what}, within {score[2]} mm.")
+    for suffix, unit in _UNIT_BY_SUFFIX:
+        if key.endswith(suffix):
+            return MetricText(unit, "", "")
+    return MetricText("", "", "")
