@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 import splatomy
 from splatomy.capture import Capture
@@ -21,10 +22,10 @@ from splatomy.engine.holdout import holdout_metrics, training_frames
 from splatomy.engine.opening import open_capture
 from splatomy.engine.products import ProductOptions, make_products, report_data
 from splatomy.errors import InputError
-from splatomy.events import Notice, Progress, Snapshot, Task, event_json
+from splatomy.events import Event, Notice, Progress, Snapshot, Task, event_json
 from splatomy.io.atomic import write_json
 from splatomy.io.dsa import InputOptions
-from splatomy.io.run import RunFolder, prepare_run
+from splatomy.io.run import RunFolder, check_run_path, prepare_run
 from splatomy.io.truth import read_truth
 from splatomy.method import MethodSpec, find_method, load_symbol, make_config
 from splatomy.report import write_report
@@ -121,13 +122,36 @@ def run(request: RunRequest) -> Task[RunFolder]:
     spec = find_method(request.method)
     config = make_config(spec, request.preset, request.settings)
     device = pick_device(request.device)
+    # The input is opened before the folder is touched: a wrong input leaves no trace.
+    check_run_path(request.out, force=request.force, resume=request.resume)
+    opening: list[Event] = []
+    started = time.perf_counter()
+    capture = yield from _heard(open_capture(request.source, request.options), opening)
+    _check_requirements(spec, capture)
+    train, held = training_frames(len(capture), request.num_views)
+    opened_s = time.perf_counter() - started
     folder = prepare_run(request.out, force=request.force, resume=request.resume)
     if request.resume and (folder.path / "run.json").exists():
         _check_same_run(folder, request, config)
     with folder.lock():
         job = _Job(request, spec, config, device, folder)
-        yield from job.drive()
+        job.timings["open"] = opened_s
+        for event in opening:
+            job.note(event)
+        yield from job.drive(capture, train, held)
     return folder
+
+
+def _heard(task: Task[Capture], events: list[Event]) -> Task[Capture]:
+    """The task's product; its events are passed on and kept."""
+    while True:
+        try:
+            event = next(task)
+        except StopIteration as stop:
+            product: Capture = stop.value
+            return product
+        events.append(event)
+        yield event
 
 
 def _check_same_run(folder: RunFolder, request: RunRequest, config: Any) -> None:
@@ -196,11 +220,12 @@ class _Job:
                 stage = event.stage
             self.timings[stage] = self.timings.get(stage, 0.0) + now - last
             last = now
-            self._note(event)
+            self.note(event)
             yield event
             last = time.perf_counter()
 
-    def _note(self, event: Any) -> None:
+    def note(self, event: Event) -> None:
+        """Records one event."""
         if isinstance(event, Snapshot):
             self.newest = event
         if isinstance(event, Notice) and event.level == "warning":
@@ -217,11 +242,8 @@ class _Job:
             self.folder.save_checkpoint(snapshot.checkpoint)
         self.saved_step = snapshot.step
 
-    def drive(self) -> Task[None]:
-        """Opens, trains, measures and writes everything."""
-        capture: Capture = yield from self._watch(open_capture(self.request.source, self.request.options))
-        _check_requirements(self.spec, capture)
-        train, held = training_frames(len(capture), self.request.num_views)
+    def drive(self, capture: Capture, train: NDArray[np.intp], held: NDArray[np.intp]) -> Task[None]:
+        """Trains, measures and writes everything."""
         torch.manual_seed(self.request.seed)
         np.random.seed(self.request.seed)  # noqa: NPY002 - third-party code may draw from it
         self._write_record("running", input=_input_record(self.request.source), world=capture.world)

@@ -14,13 +14,13 @@ from splatomy.extract._ridges import climb, direction_lengths, find_ridges
 from splatomy.extract.threshold import Levels, measure_levels
 from splatomy.scene import Volume
 
-# Clumps of haze reach 8 noise deviations on phantoms, the dimmest thin vessels begin at 11.
+# Clumps of haze reach 8 noise deviations on phantoms.
 _SEED_SIGMAS = 10.0
 _SEED_SHARE = 0.06
-# A long and slender piece is no clump: a lower seed then does.
+# Pieces of the dimmest vessels peak at 6 to 9, but are long and slender as no clump is.
 _SLENDER_SEED_RATIO = 0.6
-_SLENDER_VOXELS = 8.0
-_SLENDER_LENGTHS = 4.0
+_SLENDER_VOXELS = 6.0
+_SLENDER_LENGTHS = 2.0
 _MIN_VOXELS = 8
 _CLIMB_STEPS = 12
 # Fills just below the wall's value 1, so that the surface and the label always agree.

@@ -154,29 +154,38 @@ def _alive(process: int) -> bool:
     return True
 
 
-def prepare_run(path: Path, *, force: bool, resume: bool) -> RunFolder:
-    """The folder made ready: new, emptied (force), or as it was (resume).
+def check_run_path(path: Path, *, force: bool, resume: bool) -> None:
+    """Refuses a folder that must not be written to; changes nothing.
 
     Raises:
         InputError: it holds a run already, or something that is not a run.
     """
-    run = RunFolder(path)
     if not path.exists() or not any(path.iterdir()):
-        path.mkdir(parents=True, exist_ok=True)
-        return run
+        return
     if not (path / "run.json").exists() and not (path / "events.jsonl").exists():
         raise InputError(
             f"{path} is not empty and not a run folder, so nothing is written there. Choose a new --out."
         )
-    if resume:
-        return run
-    if not force:
-        state = run.record().get("state") if (path / "run.json").exists() else "unfinished"
+    if not resume and not force:
+        state = RunFolder(path).record().get("state") if (path / "run.json").exists() else "unfinished"
         raise InputError(
             f"{path} already holds a run ({state}). Use --resume to go on, --force to overwrite it, "
             "or choose another --out."
         )
-    for name in ("run.json", "metrics.json", "events.jsonl", "report.html"):
+
+
+def prepare_run(path: Path, *, force: bool, resume: bool) -> RunFolder:
+    """The folder made ready: new, emptied (force), or as it was (resume).
+
+    Raises:
+        InputError: see ``check_run_path``.
+    """
+    check_run_path(path, force=force, resume=resume)
+    run = RunFolder(path)
+    path.mkdir(parents=True, exist_ok=True)
+    if resume:
+        return run
+    for name in ("run.json", "metrics.json", "evaluation.json", "events.jsonl", "report.html"):
         (path / name).unlink(missing_ok=True)
     for name in ("checkpoint", "scene", "prepared", "meshes", "volumes", "renders"):
         shutil.rmtree(path / name, ignore_errors=True)

@@ -26,14 +26,14 @@ Float = NDArray[np.float64]
 class BolusSettings:
     """How the contrast flows."""
 
-    onset_s: float = 0.4
+    onset_s: float = 0.2
     """Start of the injection at the root."""
-    rise_s: float = 0.75
+    rise_s: float = 1.2
     """Time from the first contrast to the peak, at the root."""
     spread_per_s: float = 0.2
     """Growth of the time to peak per second of transit."""
-    alpha: float = 2.5
-    """Exponent of the gamma variate."""
+    alpha: float = 1.5
+    """Exponent of the gamma variate; low, as for an injection that lasts most of the spin."""
     peak_per_mm: float = 0.026
     """Peak attenuation at the root, 1/mm."""
     speed_mm_s: float = 300.0

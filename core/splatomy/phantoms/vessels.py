@@ -74,7 +74,7 @@ class VesselPreset:
     """Standard deviation of the C-arm's unknown shift per frame and axis."""
     wobble_rad: float = 0.0
     """Standard deviation of the C-arm's unknown turn per frame and axis."""
-    photons: float = 5e4
+    photons: float = 5e5
     """Mean count of an unattenuated pixel."""
     background: bool = True
     """Whether a head attenuates both runs."""
@@ -84,7 +84,7 @@ class VesselPreset:
 
 
 PRESETS = {
-    "demo": VesselPreset(spacing_mm=6.0, taper_per_mm=0.001),
+    "demo": VesselPreset(pixel_mm=0.8, spacing_mm=5.0, taper_per_mm=0.003),
     "tiny": VesselPreset(
         frames=24, width_px=64, height_px=64, pixel_mm=2.4, grid_shape=(48, 48, 48), voxel_mm=1.5,
         tip_radius_mm=1.0, length_mm=220.0, spacing_mm=5.0, aneurysm=False,

@@ -36,6 +36,6 @@ class Config:
     grow_every: int = setting(200, 10, 10000, "steps", "Density control interval")
     grow_until: float = setting(0.6, 0.0, 1.0, "", "Share of the steps after which nothing grows")
     grow_share: float = setting(0.04, 0.0, 1.0, "", "Share of the Gaussians that may grow at a time")
-    prune_snr: float = setting(0.3, 0.0, 100.0, "sigma", "Drop Gaussians whose peak shadow is fainter")
+    prune_snr: float = setting(0.2, 0.0, 100.0, "sigma", "Drop Gaussians whose peak shadow is fainter")
     residual_seeds: int = setting(2, 0, 20, "", "Times that Gaussians are added where residuals point")
     snapshot_every_s: float = setting(5.0, 0.1, 600.0, "s", "Time between snapshots")

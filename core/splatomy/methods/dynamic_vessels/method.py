@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -99,7 +100,12 @@ class _Trainer:
     def start(self) -> Task[None]:
         """Gaussians from the filtered back-projection of the training views."""
         factor = max(1, round(max(self.grid.shape) / _START_GRID))
-        volume = yield from fdk(self.capture, grid=self.grid.binned(factor), device=self.device)
+        images = self.capture.images
+        if self.capture.occluded is not None:
+            # Hidden pixels must not reach the start either; empty is the likeliest value of a pixel.
+            images = np.where(self.capture.occluded[..., None], np.float32(0), images)
+        visible = replace(self.capture, images=images)
+        volume = yield from fdk(visible, grid=self.grid.binned(factor), device=self.device)
         floor = _SEED_SIGMA * noise_level(volume.values)
         means, values = sample_bright_voxels(volume, self.config.num_start, floor, self.rng)
         if len(means) < 10:
@@ -343,7 +349,7 @@ class _Trainer:
                     arrays[f"field_moment.{i}.{key}"] = np.atleast_1d(value.cpu().numpy().copy())
         values = {
             "step": self.step,
-            "order": self.order,
+            "order": list(self.order),
             "unit_per_mm": self.unit_per_mm,
             "rng": self.rng.bit_generator.state,
         }

@@ -1,0 +1,180 @@
+"""One suite over every method that is found."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from splatomy.capture import Capture, Grid
+from splatomy.errors import InputError
+from splatomy.events import Progress, Snapshot, finish
+from splatomy.method import config_schema, list_methods, load_symbol, make_config
+from splatomy.scene import Scene
+
+METHODS = sorted(list_methods())
+TRAINED = ["dynamic_vessels"]
+QUICK: dict[str, dict[str, Any]] = {
+    "dynamic_vessels": {"steps": 60, "num_start": 1500, "snapshot_every_s": 0.1}
+}
+CPU = torch.device("cpu")
+
+
+def task(name: str, capture: Capture, resume: Any = None, **settings: Any) -> Any:
+    spec = list_methods()[name]
+    config = make_config(spec, "standard", {**QUICK.get(name, {}), **settings})
+    return load_symbol(spec.reconstruct)([capture], config, CPU, resume=resume)
+
+
+def assert_same_scene(a: Scene, b: Scene, relative: float = 0.0) -> None:
+    one, two = a.state().arrays, b.state().arrays
+    assert one.keys() == two.keys()
+    for name, array in one.items():
+        scale = float(np.abs(array).max())
+        assert array.shape == two[name].shape, name
+        assert np.abs(array - two[name]).max() <= relative * scale, name
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_description_is_whole(name: str) -> None:
+    spec = list_methods()[name]
+    assert {"draft", "standard", "best"} <= set(spec.presets) and spec.citation and spec.title
+    for field in config_schema(spec):
+        assert field["doc"], f"{name}.{field['name']} has no help"
+    for preset in spec.presets:
+        make_config(spec, preset, {})
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_wrong_settings_get_a_sentence(name: str) -> None:
+    spec = list_methods()[name]
+    with pytest.raises(InputError, match="no setting"):
+        make_config(spec, "standard", {"nonsense": 1})
+    with pytest.raises(InputError, match="no preset"):
+        make_config(spec, "nonsense", {})
+    number = next(f for f in config_schema(spec) if f["range"])
+    with pytest.raises(InputError, match=number["name"]):
+        make_config(spec, "standard", {number["name"]: number["range"][1] * 10 + 1})
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_scenes_render_give_volumes_and_come_back(name: str, tiny_capture: Capture) -> None:
+    spec = list_methods()[name]
+    scene = finish(task(name, tiny_capture))
+    assert isinstance(scene, Scene) and scene.abilities == spec.abilities
+    assert tiny_capture.cameras is not None and tiny_capture.grid is not None
+    image = scene.render(tiny_capture.cameras[[3, 9]], 1.0).colour
+    assert image.shape == (2, 64, 64, 1) and np.isfinite(image).all() and image.max() > 0
+    for time_s in (None, 1.5):
+        volume = scene.volume(tiny_capture.grid, time_s)
+        assert volume.values.shape == tiny_capture.grid.shape and np.isfinite(volume.values).all()
+    again = load_symbol(spec.load_scene)(scene.state())
+    assert np.array_equal(again.render(tiny_capture.cameras[[3, 9]], 1.0).colour, image)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_closed_task_stops_and_events_come(name: str, tiny_capture: Capture) -> None:
+    running = task(name, tiny_capture)
+    assert isinstance(next(running), Progress)
+    running.close()
+    with pytest.raises(StopIteration):
+        next(running)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_same_seed_gives_the_same_scene(name: str, tiny_capture: Capture) -> None:
+    assert_same_scene(finish(task(name, tiny_capture)), finish(task(name, tiny_capture)))
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_training_lowers_the_error(name: str, tiny_capture: Capture) -> None:
+    def error(scene: Scene) -> float:
+        assert tiny_capture.cameras is not None
+        images = scene.render(tiny_capture.cameras, tiny_capture.times_s).colour
+        return float(np.square(images - tiny_capture.images).mean())
+
+    few = finish(task(name, tiny_capture, steps=20))
+    many = finish(task(name, tiny_capture, steps=300))
+    assert error(many) < 0.5 * error(few)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("field", ["curves", "grid"])
+def test_a_resumed_run_ends_where_an_undisturbed_one_does(
+    name: str, field: str, tiny_capture: Capture
+) -> None:
+    # A snapshot of the grid field evaluates its network at every table time: take few of them.
+    length, pause = (90, 0.1) if field == "curves" else (40, 0.4)
+    settings = {
+        "field": field, "steps": length, "grow_every": 10, "residual_seeds": 1, "log2_table": 10,
+        "num_start": 300, "snapshot_every_s": pause,
+    }  # fmt: skip
+    whole = task(name, tiny_capture, **settings)
+    middle: Snapshot | None = None
+    while True:
+        try:
+            event = next(whole)
+        except StopIteration as stop:
+            undisturbed: Scene = stop.value
+            break
+        if isinstance(event, Snapshot) and middle is None and event.step < length - 5:
+            middle = event
+    assert middle is not None and middle.checkpoint is not None
+    resumed = finish(task(name, tiny_capture, resume=middle.checkpoint, **settings))
+    assert_same_scene(undisturbed, resumed, relative=1e-4)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_snapshots_do_not_change_afterwards(name: str, tiny_capture: Capture) -> None:
+    running = task(name, tiny_capture)
+    first = next(e for e in running if isinstance(e, Snapshot))
+    before = {k: v.copy() for k, v in first.scene.state().arrays.items()}
+    for _ in running:
+        pass
+    for key, array in first.scene.state().arrays.items():
+        assert np.array_equal(array, before[key]), key
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_hidden_pixel_changes_nothing(name: str, tiny_capture: Capture) -> None:
+    """What the start and the loss see of a hidden pixel must not depend on its value."""
+    hidden = np.zeros(tiny_capture.images.shape[:3], bool)
+    hidden[:, 10:14, 20:30] = True
+    captures = []
+    for value in (0.0, 5.0):
+        images = tiny_capture.images.copy()
+        images[hidden] = value
+        captures.append(replace(tiny_capture, images=images, occluded=hidden))
+    a, b = (finish(task(name, c, coarsest_bin=1)) for c in captures)
+    assert_same_scene(a, b)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_no_vessels_is_said(name: str, tiny_capture: Capture) -> None:
+    empty = replace(tiny_capture, images=np.zeros_like(tiny_capture.images))
+    with pytest.raises(InputError, match="brighter than the noise"):
+        finish(task(name, empty))
+
+
+def test_fdk_refuses_a_short_arc(tiny_capture: Capture) -> None:
+    with pytest.raises(InputError, match="arc"):
+        finish(task("fdk", tiny_capture.frames(slice(0, 8))))
+
+
+def test_scaling_lengths_scales_attenuation(tiny_capture: Capture) -> None:
+    """Lengths ten times as large: the same line integrals need a tenth of the attenuation."""
+    assert tiny_capture.cameras is not None and tiny_capture.grid is not None
+    poses = tiny_capture.cameras.camera_from_world.copy()
+    poses[:, :3, 3] *= 10
+    affine = tiny_capture.grid.affine_mm.copy()
+    affine[:3] *= 10
+    large = replace(
+        tiny_capture,
+        cameras=replace(tiny_capture.cameras, camera_from_world=poses),
+        grid=Grid(tiny_capture.grid.shape, affine),
+    )
+    volumes = [finish(task("fdk", c)).volume(c.grid, None).values for c in (tiny_capture, large)]
+    assert np.allclose(volumes[0], 10 * volumes[1], atol=1e-3 * np.abs(volumes[0]).max())
