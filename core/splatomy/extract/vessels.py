@@ -133,7 +133,7 @@ def _local_wall(excess: NDArray[np.float32], levels: Levels) -> NDArray[np.float
     lumen = np.float32(levels.lumen - levels.background)
     floor = np.float32(levels.floor - levels.background)
     positive = np.maximum(excess, 0)
-    near = _blur(positive**2) / np.maximum(_blur(positive), np.float32(1e-12) * max(lumen, 1e-12))
+    near = _blur(positive**2) / np.maximum(_blur(positive), np.float32(1e-12) * lumen)
     wall = _WALL_SHARE * near**_LOCAL * lumen ** (1 - _LOCAL)
     wall = np.maximum(np.minimum(wall, _DIM_SHARE * near), floor)
     return np.where(excess >= floor, wall, 0).astype(np.float32)
