@@ -20,12 +20,19 @@ _SLENDER_SEED_RATIO = 0.6
 _SLENDER_VOXELS = 6.0
 _SLENDER_LENGTHS = 2.0
 _MIN_VOXELS = 8
-# How much of the wall level is local, and the shares of the lumen at which walls stand; measured on
-# reconstructions of phantoms and on exact volumes.
-_LOCAL = 0.4
-_WALL_SHARE = np.float32(0.47)
-_DIM_SHARE = np.float32(0.8)
+# A contrast volume has one plateau, so that its wall level is mostly global; where tissue surrounds the
+# vessels, brightness differs from vessel to vessel and the level is local.
+_LOCAL = 0.2
+_TISSUE_NOISE_SHARE = 0.05
+# The brightness-weighted mean at a wall, over the plateau behind it.
+_NEAR_OVER_PLATEAU = 0.82
+_DIM_SHARE = np.float32(0.9)
 _WINDOW_VOXELS = 1.5
+# Shares of the plateau tried as wall, and the blocks in which label and volume must hold the same mass. Thin
+# vessels alone show no plateau: they ask for a share beyond the bounds, and half is then as good as any.
+_SHARES = np.arange(0.36, 0.6401, 0.02)
+_BLOCK_VOXELS = 8
+_SUPPORT_VOXELS = 3
 # Fills just below the wall's value 1, so that the surface and the label always agree.
 _OUTSIDE = np.float32(0.999)
 _FULL = np.ones((3, 3, 3), dtype=bool)
@@ -127,16 +134,42 @@ def _local_wall(excess: NDArray[np.float32], levels: Levels) -> NDArray[np.float
     """Wall level above background, (I, J, K); 0 where no vessel can be.
 
     The local lumen is the brightness-weighted mean about each voxel, which neither the dark outside
-    nor a single bright voxel rules. It is drawn towards the volume's lumen, since dim places are
-    haze more often than vessels, but never so far that a dim vessel would vanish.
+    nor a single bright voxel rules. It never moves the wall so far that a dim vessel would vanish.
     """
     lumen = np.float32(levels.lumen - levels.background)
     floor = np.float32(levels.floor - levels.background)
     positive = np.maximum(excess, 0)
     near = _blur(positive**2) / np.maximum(_blur(positive), np.float32(1e-12) * lumen)
-    wall = _WALL_SHARE * near**_LOCAL * lumen ** (1 - _LOCAL)
+    in_tissue = levels.noise > _TISSUE_NOISE_SHARE * lumen
+    local = 1.0 if in_tissue else _LOCAL
+    plain = 0.5 if in_tissue else _matched_share(positive, float(lumen))
+    share = np.float32(plain / _NEAR_OVER_PLATEAU**local)
+    wall = share * near ** np.float32(local) * lumen ** np.float32(1 - local)
     wall = np.maximum(np.minimum(wall, _DIM_SHARE * near), floor)
     return np.where(excess >= floor, wall, 0).astype(np.float32)
+
+
+def _matched_share(positive: NDArray[np.float32], lumen: float) -> float:
+    """The share of the lumen at which a label, filled evenly, holds the volume's mass block by block.
+
+    A reconstruction may blur walls and pile attenuation up in the middle of a vessel, both without
+    moving mass from one block to another; half of the plateau is then the wrong level, this is not.
+    """
+    core = (positive >= np.float32(0.5 * lumen)).astype(np.float32)
+    support = ndimage.uniform_filter(core, 2 * _SUPPORT_VOXELS + 1) > 0.5 / (2 * _SUPPORT_VOXELS + 1) ** 3
+    index = np.argwhere(support) // _BLOCK_VOXELS
+    if not len(index):
+        return 0.5
+    values = positive[support]
+    _, block = np.unique(np.ravel_multi_index(tuple(index.T), positive.shape), return_inverse=True)
+    mass = np.bincount(block, values)
+    misfit = []
+    for share in _SHARES:
+        filled = np.bincount(block, values >= share * lumen)
+        explained = (mass @ filled) ** 2 / max(float(filled @ filled), 1.0)
+        misfit.append(1 - explained / float(mass @ mass))
+    best = int(np.argmin(misfit))
+    return 0.5 if best in (0, len(_SHARES) - 1) else float(_SHARES[best])
 
 
 def _blur(values: NDArray[np.float32]) -> NDArray[np.float32]:
