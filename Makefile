@@ -16,6 +16,9 @@ PIP_ARGS ?=
 SHARED := ../shared
 TEST_JOBS ?= 2
 
+# Idle threads of torch must not spin; the package sets this too, but a test may load torch before it.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
@@ -25,7 +28,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) 
 # reader of the surface extra links the last.
 SYSTEM_LIBRARIES := libGL.so.1:libgl1 libXrender.so.1:libxrender1 libEGL.so.1:libegl1 libusb-1.0.so.0:libusb-1.0-0
 
-.PHONY: help env env-dev demo test verify bench clean system-libraries
+.PHONY: help env env-dev demo test verify bench pictures clean system-libraries
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -76,6 +79,9 @@ bench: env-dev ## measure speed, memory and quality into resources/benchmarks
 	@shopt -s nullglob; scripts=(tests/benchmarks/bench_*.py); \
 	if [ $${#scripts[@]} -eq 0 ]; then echo "There is no tests/benchmarks/bench_*.py." >&2; exit 1; fi; \
 	for script in "$${scripts[@]}"; do echo "bench: $$script"; $(BIN)/python "$$script"; done
+
+pictures: demo ## remake the README's pictures from the demo
+	$(BIN)/python resources/docs/make_pictures.py out/demo
 
 clean: ## remove what was built and made, but not .venv
 	rm -rf out dist build .mypy_cache .ruff_cache .import_linter_cache .hypothesis .pytest_cache

@@ -3,46 +3,43 @@
 from __future__ import annotations
 
 import json
-import platform
 import shutil
 import sys
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-import splatomy
-from splatomy.capture import Capture
+from splatomy.cli.evaluate import evaluate
+from splatomy.cli.export import export
+from splatomy.cli.job import job
+from splatomy.cli.machine import machine_facts, machine_lines
 from splatomy.cli.progress import drive
+from splatomy.cli.render import render
+from splatomy.cli.vessels import vessels
 from splatomy.engine import (
     ProductOptions,
     RunRequest,
-    evaluate,
-    load_scene,
-    open_capture,
     run,
-    vessels_of,
-    write_vessels,
 )
-from splatomy.engine.products import save_png
+from splatomy.engine.background import beside
 from splatomy.errors import InputError
-from splatomy.events import Task, finish
-from splatomy.extract.mesh import vessel_surface
-from splatomy.extract.vessels import vessel_label
-from splatomy.geometry.conebeam import cone_beam
-from splatomy.io.atomic import atomic_path, write_json
+from splatomy.events import Progress, Task
+from splatomy.io.atomic import write_json
 from splatomy.io.detect import inspect_input
 from splatomy.io.dsa import InputOptions, write_case
-from splatomy.io.mesh import write_mesh
-from splatomy.io.run import RunFolder, prepare_run
 from splatomy.io.truth import Truth, write_truth
-from splatomy.io.volume import read_volume, write_volume
+from splatomy.io.volume import read_volume
 from splatomy.method import config_schema, list_methods
 from splatomy.phantoms.vessels import VesselPhantom, make_vessels
+
+# What these commands write into --out: --force removes nothing else.
+_PHANTOM_FILES = ("mask_run.nii.gz", "fill_run.nii.gz", "DSA.nii.gz", "transforms.json", "truth")
+_DEMO_FILES = ("case", "run", "run_fdk", "comparison.json")
 
 
 def _say(text: str) -> None:
@@ -59,21 +56,21 @@ def _options(arguments: Namespace) -> InputOptions:
         frame_time_s=arguments.frame_time_s,
         already_subtracted=arguments.already_subtracted,
         view=arguments.view,
+        target=arguments.target,
+        layout=arguments.layout,
+        masks=arguments.masks,
+        masks_mean=arguments.masks_mean,
+        depth=arguments.depth,
+        depth_scale_mm=arguments.depth_scale_mm,
+        calibration=arguments.calibration,
+        poses=arguments.poses,
+        poses_convention=arguments.poses_convention,
     )
 
 
 def show_version(as_json: bool) -> None:
     """Versions, devices and memory."""
-    cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    facts = {
-        "contract": 1,
-        "splatomy": splatomy.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "cuda_devices": cuda,
-        "cpu_threads": torch.get_num_threads(),
-    }
-    _say(json.dumps(facts) if as_json else "\n".join(f"{k}: {v}" for k, v in facts.items()))
+    _say(json.dumps(machine_facts()) if as_json else "\n".join(machine_lines()))
 
 
 def _methods(arguments: Namespace) -> None:
@@ -134,19 +131,33 @@ def write_phantom(case: Path, phantom: VesselPhantom) -> None:
     write_truth(case / "truth", truth, {"volume": "mean over time", "provenance": list(phantom.provenance)})
 
 
-def _new_folder(path: Path, force: bool) -> None:
-    if path.exists() and any(path.iterdir()):
-        if not force:
-            raise InputError(f"{path} is not empty. Use --force to overwrite it, or choose another --out.")
-        shutil.rmtree(path)
+def _own_folder(path: Path, force: bool, own: tuple[str, ...], what: str) -> None:
+    """Makes the folder ready; only what an earlier run of the same command made is ever removed.
+
+    Raises:
+        InputError: the folder holds something else, or an earlier result that must not be replaced.
+    """
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file: expected a folder. Choose another --out.")
+    found = sorted(entry.name for entry in path.iterdir()) if path.exists() else []
+    foreign = [name for name in found if name not in own]
+    if foreign:
+        raise InputError(
+            f"{path} holds other things than {what} ({foreign[0]}): nothing is written there. "
+            "Choose another --out."
+        )
+    if found and not force:
+        raise InputError(f"{path} is not empty. Use --force to overwrite it, or choose another --out.")
+    for name in found:
+        entry = path / name
+        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
     path.mkdir(parents=True, exist_ok=True)
 
 
 def _phantom(arguments: Namespace) -> None:
-    _new_folder(arguments.out, arguments.force)
+    _own_folder(arguments.out, arguments.force, _PHANTOM_FILES, "a phantom")
     volume = read_volume(arguments.volume) if arguments.volume else None
-    phantom = drive(make_vessels(arguments.preset, arguments.seed, volume))
-    write_phantom(arguments.out, phantom)
+    drive(_written_phantom(arguments.out, make_vessels(arguments.preset, arguments.seed, volume)))
     _say(f"Phantom: {arguments.out}")
 
 
@@ -195,108 +206,29 @@ def _reconstruct(arguments: Namespace) -> None:
         _say(f"Run: {folder.path}\nReport: {folder.path / 'report.html'}")
 
 
-def _vessels(arguments: Namespace) -> None:
-    folder = prepare_run(arguments.out, force=arguments.force, resume=False)
-    volume = read_volume(arguments.volume)
-    product = drive(vessels_of(volume, None, 0, arguments.threshold))
-    write_vessels(folder, product)
-    found = product.line
-    folder.write_record({"state": "done", "kind": "vessels", "software": splatomy.__version__})
-    if found is not None and product.label is not None:
-        _say(
-            f"{found.num_branches} branches, {found.length_mm:.0f} mm, {product.label.volume_ml:.2f} ml; "
-            f"radius {found.radius_mm.min():.2f} to {found.radius_mm.max():.2f} mm"
-        )
-    _say(f"Folder: {folder.path}")
-
-
-def _render(arguments: Namespace) -> None:
-    folder = RunFolder(arguments.run)
-    scene = load_scene(folder)
-    try:
-        primary, secondary = (float(x) for x in arguments.angles.split(","))
-        start, end = scene.time_range_s
-        chosen = arguments.times
-        times = (
-            np.linspace(start, end, 24)
-            if chosen == "all"
-            else np.array([float(t) for t in chosen.split(",")])
-        )
-    except ValueError:
-        raise InputError(
-            "--angles expects PRIMARY,SECONDARY degrees and --times seconds with commas."
-        ) from None
-    size_mm = float((scene.bounds_mm[1] - scene.bounds_mm[0]).max())
-    pitch = 1.8 * size_mm / arguments.size
-    cameras = cone_beam(
-        np.radians(primary),
-        np.radians(secondary),
-        750.0,
-        1200.0,
-        arguments.size,
-        arguments.size,
-        (pitch, pitch),
-    )
-    out = RunFolder(arguments.out)
-    images = [scene.render(cameras, float(t)).colour[0, ..., 0] for t in times]
-    top = float(np.quantile(np.stack(images), 0.9995))
-    for time_s, image in zip(times, images, strict=True):
-        name = f"dsa_{primary:+.0f}_{secondary:+.0f}_{time_s:.3f}s"
-        if arguments.format == "png":
-            save_png(out, f"{name}.png", image, top)
-        else:
-            with atomic_path(out.file("renders", f"{name}.npy")) as temporary:
-                np.save(temporary, image)
-    _say(f"{len(images)} pictures: {arguments.out / 'renders'}")
-
-
-def _export(arguments: Namespace) -> None:
-    folder = RunFolder(arguments.run)
-    if arguments.what == "gaussians":
-        source = folder.path / "scene" / "gaussians.ply"
-        if not source.exists():
-            raise InputError(
-                f"{folder.path.name} holds no Gaussians: its method makes voxels. Export the volume."
-            )
-        with atomic_path(arguments.out) as temporary:
-            shutil.copyfile(source, temporary)
-        return
-    volume = read_volume(folder.path / "volumes" / "volume.nii.gz")
-    if arguments.time is not None:
-        volume = load_scene(folder).volume(volume.grid, arguments.time)
-    if arguments.what == "volume":
-        write_volume(arguments.out, volume)
-    else:
-        write_mesh(arguments.out, vessel_surface(vessel_label(volume)))
-    _say(f"Written: {arguments.out}")
-
-
-def _evaluate(arguments: Namespace) -> None:
-    folder = RunFolder(arguments.run)
-    folder.record()
-    capture: Capture | None = None
-    if arguments.input is not None:
-        capture = finish(open_capture(arguments.input, InputOptions()))
-    found = drive(evaluate(folder, arguments.truth, capture, arguments.protocol))
-    if arguments.json:
-        _say(json.dumps({"contract": 1, **found}))
-    else:
-        for key, value in found.items():
-            _say(f"{key:<28} {'-' if value is None else f'{value:.4g}'}")
+def _written_phantom(case: Path, making: Task[VesselPhantom]) -> Task[None]:
+    phantom = yield from making
+    yield from beside("write", 0, 1, partial(write_phantom, case, phantom))
+    yield Progress("write", 1, 1)
 
 
 def _demo_task(out: Path, seed: int) -> Task[Path]:
     """Phantom, reconstructions by our method and by FDK, and both against the truth."""
-    phantom = yield from make_vessels("demo", seed)
     case = out / "case"
-    write_phantom(case, phantom)
+    yield from _written_phantom(case, make_vessels("demo", seed))
     figures: dict[str, dict[str, Any]] = {}
     report = out / "run" / "report.html"
-    for method, name in (("fdk", "run_fdk"), ("dynamic_vessels", "run")):
+    # A volume of 128^3 needs fewer steps than the preset, which is made for 280^3.
+    runs: list[tuple[str, str, dict[str, Any]]] = [
+        ("fdk", "run_fdk", {}),
+        ("dynamic_vessels", "run", {"steps": 3000}),
+    ]
+    for method, name, settings in runs:
         request = RunRequest(
             source=case,
             out=out / name,
             method=method,
+            settings=settings,
             num_views=30,
             seed=seed,
             force=True,
@@ -311,7 +243,7 @@ def _demo_task(out: Path, seed: int) -> Task[Path]:
 
 
 def _demo(arguments: Namespace) -> None:
-    _new_folder(arguments.out, force=True)
+    _own_folder(arguments.out, True, _DEMO_FILES, "an earlier demo")
     report = drive(_demo_task(arguments.out, arguments.seed))
     table = json.loads((arguments.out / "comparison.json").read_text())
     keys = (
@@ -336,9 +268,10 @@ COMMANDS: dict[str, Callable[[Namespace], None]] = {
     "inspect": _inspect,
     "phantom": _phantom,
     "reconstruct": _reconstruct,
-    "vessels": _vessels,
-    "render": _render,
-    "export": _export,
-    "evaluate": _evaluate,
+    "vessels": vessels,
+    "render": render,
+    "export": export,
+    "evaluate": evaluate,
     "demo": _demo,
+    "job": job,
 }

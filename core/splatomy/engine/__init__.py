@@ -2,18 +2,24 @@
 
 from splatomy.engine.evaluation import evaluate
 from splatomy.engine.loading import load_scene
+from splatomy.engine.measuring import VolumeRequest, measure_volume
 from splatomy.engine.opening import capture_from_dsa, open_capture
+from splatomy.engine.own_input import find_own_input, recorded_options
 from splatomy.engine.products import ProductOptions, make_products, vessels_of, write_vessels
 from splatomy.engine.running import RunRequest, run
 
 __all__ = [
     "ProductOptions",
     "RunRequest",
+    "VolumeRequest",
     "capture_from_dsa",
     "evaluate",
+    "find_own_input",
     "load_scene",
     "make_products",
+    "measure_volume",
     "open_capture",
+    "recorded_options",
     "run",
     "vessels_of",
     "write_vessels",

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from splatomy.capture import Capture
+from splatomy.engine.background import beside
 from splatomy.engine.holdout import training_frames
 from splatomy.engine.loading import load_scene
+from splatomy.engine.own_input import recorded_options
 from splatomy.errors import InputError
-from splatomy.events import Progress, Task
+from splatomy.events import Notice, Progress, Task
+from splatomy.io.dsa import Window
 from splatomy.io.mesh import read_mesh
+from splatomy.io.options import InputOptions
 from splatomy.io.run import RunFolder
 from splatomy.io.truth import Truth, read_truth
 from splatomy.io.volume import read_volume
@@ -37,14 +42,16 @@ def evaluate(
     found: dict[str, Any] = {}
     yield Progress("evaluate", 0, 3)
     if truth.label is not None:
-        found |= _volume_figures(folder, truth)
+        found |= yield from beside("evaluate", 0, 3, partial(_volume_figures, folder, truth))
     yield Progress("evaluate", 1, 3)
     mesh_file = folder.path / "meshes" / "mesh.ply"
     if truth.mesh is not None and mesh_file.exists():
         mesh = read_mesh(mesh_file)
-        found |= surface_metrics(mesh, truth.mesh)
+        found |= yield from beside("evaluate", 1, 3, partial(surface_metrics, mesh, truth.mesh))
         if protocol == "4drgs":
-            found |= {f"{key}_4drgs": value for key, value in vertex_metrics(mesh, truth.mesh).items()}
+            work = partial(vertex_metrics, mesh, truth.mesh)
+            theirs = yield from beside("evaluate", 1, 3, work)
+            found |= {f"{key}_4drgs": value for key, value in theirs.items()}
     yield Progress("evaluate", 2, 3)
     if truth.projections is not None and capture is not None and capture.cameras is not None:
         yield from _image_figures(folder, truth.projections, capture, protocol, found)
@@ -90,6 +97,14 @@ def _volume_figures(folder: RunFolder, truth: Truth) -> dict[str, Any]:
     return found
 
 
+def _as_opened(projections: np.ndarray, options: InputOptions) -> np.ndarray:
+    """The true projections (T, H, W) after the frames, crop and bin that the run's input was opened with."""
+    frames, height, width = projections.shape
+    start, stop, step = options.frames or (None, None, None)
+    window = Window(np.arange(frames)[start:stop:step], options.crop or (0, 0, width, height), options.bin)
+    return window.cut(projections[window.frames])
+
+
 def _image_figures(
     folder: RunFolder, projections: np.ndarray, capture: Capture, protocol: str, found: dict[str, Any]
 ) -> Task[None]:
@@ -97,7 +112,14 @@ def _image_figures(
     record = json.loads((folder.path / "run.json").read_text())
     train, held = training_frames(len(capture), record.get("num_views"))
     chosen = held if len(held) else train
+    projections = _as_opened(projections, recorded_options(folder))
     if projections.shape != capture.images.shape[:3] or capture.cameras is None:
+        yield Notice(
+            "warning",
+            "views-skipped",
+            f"The held-out views were not measured: the truth has images of {projections.shape}, the input "
+            f"of {capture.images.shape[:3]} (frames, rows, columns).",
+        )
         return
     scene = load_scene(folder)
     rendered = []
@@ -105,8 +127,10 @@ def _image_figures(
         image = scene.render(capture.cameras[int(frame)], float(capture.times_s[frame]))
         rendered.append(image.colour[0, ..., 0])
         yield Progress("held-out views", n + 1, len(chosen))
-    stack = np.stack(rendered)
-    found |= image_metrics(stack, projections[chosen])
+    count, stack = len(chosen), np.stack(rendered)
+    work = partial(image_metrics, stack, projections[chosen])
+    found |= yield from beside("held-out views", count, count, work)
     if protocol == "4drgs":
         found["psnr_4drgs"] = psnr_minmax(stack, projections[chosen])
-        found["ssim_4drgs"] = ssim_minmax(stack, projections[chosen])
+        theirs = partial(ssim_minmax, stack, projections[chosen])
+        found["ssim_4drgs"] = yield from beside("held-out views", count, count, theirs)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
 from splatomy.capture import Capture
+from splatomy.engine.background import beside
 from splatomy.errors import InputError
 from splatomy.events import Progress, Task
 from splatomy.metrics.image import image_metrics
@@ -38,5 +41,6 @@ def holdout_metrics(scene: Scene, capture: Capture, held: NDArray[np.intp]) -> T
         image = scene.render(capture.cameras[int(frame)], float(capture.times_s[frame]))
         rendered.append(image.colour[0, ..., 0])
         yield Progress("hold-out", n + 1, len(held))
-    hidden = None if capture.occluded is None else capture.occluded[held]
-    return image_metrics(np.stack(rendered), capture.images[held, ..., 0], hidden)
+    seen = None if capture.occluded is None else ~capture.occluded[held]
+    work = partial(image_metrics, np.stack(rendered), capture.images[held, ..., 0], seen)
+    return (yield from beside("hold-out", len(held), len(held), work))

@@ -2,44 +2,67 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from splatomy.capture import Capture, Grid, Modality
+from splatomy.engine.background import beside
 from splatomy.errors import InputError
 from splatomy.events import Notice, Progress, Task
 from splatomy.geometry.cameras import Cameras
-from splatomy.io.detect import open_input
-from splatomy.io.dsa import DsaInput, InputOptions
+from splatomy.geometry.conebeam import isocentre_mm
+from splatomy.io.detect import is_endoscopy, open_input
+from splatomy.io.dsa import DsaInput
+from splatomy.io.endoscopy import EndoscopyInput
+from splatomy.io.endoscopy_detect import endoscopy_source
+from splatomy.io.endoscopy_load import load_endoscopy
+from splatomy.io.options import InputOptions
+from splatomy.prepare.few_views import are_static_views, static_views
 from splatomy.prepare.subtract import SubtractConfig, noise_of_line_integrals, subtract
 
 _DEFAULT_GRID_SIZE = 256
 
 
 def open_capture(path: Path, options: InputOptions) -> Task[Capture]:
-    """The input as one ATTENUATION Capture: read, log-subtracted and registered.
+    """The input as one Capture: a DSA run read, log-subtracted and registered, or an endoscopic clip.
 
     Raises:
         InputError: the input cannot be used.
     """
     yield Progress("open", 0, 1)
-    source = open_input(path, options)
+    if is_endoscopy(path, options):
+        clip = yield from open_clip(path, options)
+        return clip.capture()
+    source = yield from beside("open", 0, 1, partial(open_input, path, options))
     yield Progress("open", 1, 1)
     for problem in source.problems:
         yield Notice("warning", "input", problem)
     return (yield from capture_from_dsa(source))
 
 
+def open_clip(path: Path, options: InputOptions) -> Task[EndoscopyInput]:
+    """The opened endoscopic clip, both eyes of it; everything found, assumed and wrong comes as a Notice.
+
+    Raises:
+        InputError: the input cannot be used.
+    """
+    source = yield from beside("open", 0, 1, partial(endoscopy_source, path, options))
+    clip = yield from load_endoscopy(source, options)
+    for text in clip.found:
+        yield Notice("info", "input", f"Found: {text}.")
+    for text in clip.assumed:
+        yield Notice("info", "input", f"Assumed: {text}.")
+    for problem in clip.problems:
+        yield Notice("warning", "input", problem)
+    return clip
+
+
 def default_grid(cameras: Cameras) -> Grid:
     """A cube about the point nearest to all central rays, as wide as every detector sees."""
-    centres = cameras.centres_mm
-    axes = cameras.camera_from_world[:, 2, :3]
-    # The least-squares meeting point of the central rays: sum (I - d d^T) (x - c) = 0.
-    projectors = np.eye(3) - axes[:, :, None] * axes[:, None]
-    normal = projectors.sum(0) + 1e-9 * np.eye(3)
-    middle = np.linalg.solve(normal, (projectors @ centres[..., None])[..., 0].sum(0))
-    depth = np.einsum("ni,ni->n", middle - centres, axes)
+    middle = isocentre_mm(cameras)
+    depth = np.einsum("ni,ni->n", middle - cameras.centres_mm, cameras.camera_from_world[:, 2, :3])
     k = cameras.intrinsics
     half_mm = min(
         float((depth * cameras.width_px / (2 * k[:, 0, 0])).min()),
@@ -62,7 +85,7 @@ def capture_from_dsa(source: DsaInput, config: SubtractConfig | None = None) -> 
     provenance: tuple[str, ...] = (f"read {source.layout}",)
     if source.already_subtracted:
         images = np.nan_to_num(source.fill_run).astype(np.float32)
-        noise = noise_of_line_integrals(images)
+        noise = yield from beside("open", 1, 1, partial(noise_of_line_integrals, images))
         bad = ~np.isfinite(source.fill_run)
         provenance = (*provenance, "already subtracted")
     else:
@@ -85,16 +108,24 @@ def capture_from_dsa(source: DsaInput, config: SubtractConfig | None = None) -> 
     if grid is None and source.cameras is not None:
         grid = default_grid(source.cameras)
         provenance = (*provenance, "volume chosen from the field of view")
-    return Capture(
+    capture = Capture(
         Modality.ATTENUATION,
         images[..., None],
         np.asarray(source.times_s, dtype=np.float64),
         cameras=source.cameras,
         occluded=occluded,
+        target=source.target,
         noise_std=noise,
         grid=grid,
         world=source.world,
         provenance=provenance,
         problems=source.problems,
-        details={"layout": source.layout, "geometry_source": source.geometry_source},
+        details={
+            "layout": source.layout,
+            "geometry_source": source.geometry_source,
+            "positioner_angles": source.mirrored,
+        },
     )
+    if are_static_views(capture.cameras, source.frames_per_view):
+        return (yield from static_views(capture, source.frames_per_view))
+    return capture

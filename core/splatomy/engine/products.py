@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import cv2
@@ -12,16 +13,17 @@ from numpy.typing import NDArray
 
 import splatomy
 from splatomy.capture import Capture, Grid
+from splatomy.engine.background import beside
 from splatomy.errors import InputError
 from splatomy.events import Notice, Progress, Task
 from splatomy.extract.centreline import Centreline, centrelines, with_arrival
 from splatomy.extract.mesh import vessel_surface
 from splatomy.extract.timemaps import TimeMaps, vessel_time_maps
-from splatomy.extract.vessels import VesselLabel, vessel_label
+from splatomy.extract.vessels import VesselLabel, label_of_mask, vessel_label
 from splatomy.io.atomic import atomic_path
 from splatomy.io.mesh import write_centreline_vtp, write_mesh
 from splatomy.io.run import RunFolder
-from splatomy.io.volume import write_sequence, write_volume
+from splatomy.io.volume import sequence_file, write_volume
 from splatomy.method import MethodSpec
 from splatomy.report import Curve, ReportData, View
 from splatomy.scene import Mesh, Scene, Volume
@@ -61,17 +63,29 @@ def vessels_of(
     frames: Iterator[tuple[float, NDArray[np.float32]]] | None,
     num_times: int,
     threshold: float | None = None,
+    mask: Volume | None = None,
 ) -> Task[Vessels]:
-    """Label, mesh, centreline and time maps of a volume, and of its course over time when given."""
+    """Label, mesh, centreline and time maps of a volume, and of its course over time when given.
+
+    mask: somebody's label of the vessels (> 0), taken instead of one found in the volume.
+    """
     yield Progress("vessels", 0, 3)
     try:
-        label = vessel_label(volume, threshold, local=threshold is None)
+        if mask is not None:
+            work = partial(label_of_mask, mask)
+        else:
+            work = partial(vessel_label, volume, threshold, local=threshold is None)
+        label = yield from beside("vessels", 0, 3, work)
     except InputError as error:
         yield Notice("warning", "no-vessels", str(error))
         return Vessels(volume, None, None, None, None)
     yield Progress("vessels", 1, 3)
-    mesh = vessel_surface(label)
-    line = centrelines(label)
+    mesh = yield from beside("vessels", 1, 3, partial(vessel_surface, label))
+    line: Centreline | None = None
+    try:
+        line = yield from beside("vessels", 1, 3, partial(centrelines, label))
+    except InputError as error:
+        yield Notice("warning", "no-centreline", str(error))
     yield Progress("vessels", 2, 3)
     maps: TimeMaps | None = None
     if frames is not None:
@@ -88,8 +102,9 @@ def vessels_of(
                 blank[inside] = lumen
                 yield time_s, blank
 
-        maps = vessel_time_maps(rebuilt(), label)
-        line = with_arrival(line, Volume(maps.arrival_s, maps.affine_mm))
+        maps = yield from beside("vessels", 2, 3, lambda: vessel_time_maps(rebuilt(), label))
+        if line is not None:
+            line = with_arrival(line, Volume(maps.arrival_s, maps.affine_mm))
     yield Progress("vessels", 3, 3)
     return Vessels(volume, label, mesh, line, maps)
 
@@ -154,26 +169,26 @@ def make_products(
     times = np.linspace(start, end, options.map_times)
     yield Progress("volume", 0, 1)
     volume = scene.volume(capture.grid, None)
+    yield Progress("volume", 1, 1)
     grid = capture.grid
     frames = ((float(t), scene.volume(grid, float(t)).values) for t in times) if moving else None
     product = yield from vessels_of(volume, frames, len(times), options.threshold_per_mm)
-    write_vessels(folder, product)
+    yield Progress("files", 0, 1)
+    yield from beside("files", 0, 1, partial(write_vessels, folder, product))
+    yield Progress("files", 1, 1)
     if moving:
         few = np.linspace(start, end, options.sequence_times)
         small = sequence_grid(capture.grid, len(few))
-        write_sequence(
-            folder.file("volumes", "volume_4d.seq.nrrd"),
-            (scene.volume(small, float(t)).values for t in few),
-            few,
-            small,
-        )
-        yield Progress("sequence", 1, 1)
+        frames_4d = (scene.volume(small, float(t)).values for t in few)
+        yield from sequence_file(folder.file("volumes", "volume_4d.seq.nrrd"), frames_4d, few, small)
     views = yield from _render_views(folder, scene, capture, held)
-    curves = _curves(scene, product, times) if moving else []
+    curves: list[Curve] = []
+    if moving:
+        curves = yield from _curves(scene, product, times)
     return Made(product, views, curves)
 
 
-def _curves(scene: Scene, product: Vessels, times: NDArray[np.float64]) -> list[Curve]:
+def _curves(scene: Scene, product: Vessels, times: NDArray[np.float64]) -> Task[list[Curve]]:
     """Time-attenuation curves at the thickest point and at points of early and late arrival."""
     line = product.line
     if line is None or len(line) == 0:
@@ -190,7 +205,10 @@ def _curves(scene: Scene, product: Vessels, times: NDArray[np.float64]) -> list[
         affine = product.volume.affine_mm.copy()
         affine[:3, 3] = point - affine[:3, :3] @ np.ones(3)
         small = Grid((3, 3, 3), affine)
-        values = np.array([scene.volume(small, float(t)).values[1, 1, 1] for t in times])
+        values = np.empty(len(times))
+        for n, time_s in enumerate(times):
+            values[n] = scene.volume(small, float(time_s)).values[1, 1, 1]
+            yield Progress("curves", len(out) * len(times) + n + 1, len(picks) * len(times))
         where = ", ".join(f"{x:.0f}" for x in point)
         out.append(
             (
@@ -271,5 +289,9 @@ def report_data(
         peak_s=None if maps is None else maps.peak_s,
         transit_s=None if maps is None else maps.transit_s,
         curves=curves,
+        image_curves=[
+            (name, np.array(times), np.array(values))
+            for name, times, values in capture.details.get("image_curves", ())
+        ],
         views=views,
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import hashlib
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +17,36 @@ import torch
 from numpy.typing import NDArray
 
 import splatomy
-from splatomy.capture import Capture
+from splatomy.capture import Capture, Grid
+from splatomy.engine.background import beside
 from splatomy.engine.evaluation import evaluate
 from splatomy.engine.holdout import holdout_metrics, training_frames
 from splatomy.engine.opening import open_capture
+from splatomy.engine.overlap import view_overlap
+from splatomy.engine.own_input import input_record
 from splatomy.engine.products import ProductOptions, make_products, report_data
+from splatomy.engine.resuming import (
+    check_same_input,
+    check_same_settings,
+    losses_until,
+    stored_checkpoint,
+)
 from splatomy.errors import InputError
-from splatomy.events import Event, Notice, Progress, Snapshot, Task, event_json
+from splatomy.events import Checkpoint, Event, Notice, Progress, Snapshot, Task, event_json
 from splatomy.io.atomic import write_json
 from splatomy.io.dsa import InputOptions
 from splatomy.io.run import RunFolder, check_run_path, prepare_run
 from splatomy.io.truth import read_truth
+from splatomy.io.views import Views, write_views
+from splatomy.io.volume import write_volume
 from splatomy.method import MethodSpec, find_method, load_symbol, make_config
 from splatomy.report import write_report
 from splatomy.scene import Scene
 
-FIRST_CHECKPOINT_S = 8.0
-CHECKPOINT_EVERY_S = 25.0
-_HASH_LIMIT_BYTES = 1 << 33
+CHECKPOINT_EVERY_S = 14.0
+"""The first one is written as soon as a method offers it."""
+_MAX_UNFINISHED_VOXELS = 4_000_000
+"""Larger volumes of stopped runs are binned: stopping may take 2 s. The scene is kept in full."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +69,8 @@ class RunRequest:
     """A truth folder: the run is evaluated and its report shows the figures."""
     peer_metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Figures of other methods on the same input, for the report."""
+    on_held: Callable[[RunFolder], None] | None = None
+    """Called once when the folder is ready; from then on the caller writes events.jsonl."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -77,22 +92,6 @@ def pick_device(name: str) -> torch.device:
             "Use --device cpu."
         )
     return torch.device(name)
-
-
-def _sha256(path: Path) -> str | None:
-    if not path.is_file() or path.stat().st_size > _HASH_LIMIT_BYTES:
-        return None
-    digest = hashlib.sha256()
-    with path.open("rb") as source:
-        while block := source.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _input_record(path: Path) -> list[dict[str, Any]]:
-    """Hashes of the input's files; names only, since folders may carry a person's name."""
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())[:500]
-    return [{"file": p.name, "sha256": _sha256(p)} for p in files]
 
 
 def _check_requirements(spec: MethodSpec, capture: Capture) -> None:
@@ -124,22 +123,37 @@ def run(request: RunRequest) -> Task[RunFolder]:
     device = pick_device(request.device)
     # The input is opened before the folder is touched: a wrong input leaves no trace.
     check_run_path(request.out, force=request.force, resume=request.resume)
+    folder = RunFolder(request.out)
+    before: dict[str, Any] = folder.record() if _is_begun(request) else {}
+    if before:
+        asked = {"method": request.method, "seed": request.seed, "num_views": request.num_views}
+        check_same_settings(before, asked, dataclasses.asdict(config))
     opening: list[Event] = []
     started = time.perf_counter()
     capture = yield from _heard(open_capture(request.source, request.options), opening)
     _check_requirements(spec, capture)
     train, held = training_frames(len(capture), request.num_views)
+    work = partial(input_record, folder, request.source, request.options)
+    own = yield from beside("open", 1, 1, work)
+    if before:
+        check_same_input(before, own)
     opened_s = time.perf_counter() - started
-    folder = prepare_run(request.out, force=request.force, resume=request.resume)
-    if request.resume and (folder.path / "run.json").exists():
-        _check_same_run(folder, request, config)
     with folder.lock():
         job = _Job(request, spec, config, device, folder)
-        job.timings["open"] = opened_s
+        if before:
+            job.take_over(before)
+        prepare_run(request.out, force=request.force, resume=request.resume)
+        job.timings["open"] = job.timings.get("open", 0.0) + opened_s
+        if request.on_held is not None:
+            request.on_held(folder)
         for event in opening:
             job.note(event)
-        yield from job.drive(capture, train, held)
+        yield from job.drive(capture, train, held, own)
     return folder
+
+
+def _is_begun(request: RunRequest) -> bool:
+    return request.resume and (request.out / "run.json").exists()
 
 
 def _heard(task: Task[Capture], events: list[Event]) -> Task[Capture]:
@@ -154,19 +168,8 @@ def _heard(task: Task[Capture], events: list[Event]) -> Task[Capture]:
         yield event
 
 
-def _check_same_run(folder: RunFolder, request: RunRequest, config: Any) -> None:
-    record = folder.record()
-    for name, now in (("method", request.method), ("seed", request.seed), ("num_views", request.num_views)):
-        if record.get(name) != now:
-            raise InputError(
-                f"The run to resume was started with {name} {record.get(name)}, not {now}. "
-                "Resume with the same settings, or start a new run."
-            )
-    if record.get("config") != dataclasses.asdict(config):
-        raise InputError(
-            "The run to resume was started with other settings. Resume with the same preset and "
-            "settings, or start a new run."
-        )
+def _clock(moment: float | None = None) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(moment))
 
 
 class _Job:
@@ -184,6 +187,33 @@ class _Job:
         self.newest: Snapshot | None = None
         self.saved_step = -1
         self.record: dict[str, Any] = {}
+        self.checkpoint: Checkpoint | None = None
+        self.greeting: Notice | None = None
+
+    def take_over(self, before: Mapping[str, Any]) -> None:
+        """Goes on with the run whose record is ``before``: its state, its losses, its times.
+
+        Raises:
+            InputError: its checkpoints cannot be used.
+        """
+        stored = stored_checkpoint(self.folder)
+        self.record["resumed"] = [*before.get("resumed", []), {"time": _clock(), "from_step": 0}]
+        self.record["start"] = before.get("start", _clock())
+        self.timings |= dict(before.get("timings_s", {}))
+        self.notices += list(before.get("notices", []))
+        if stored is None:
+            self.greeting = Notice(
+                "info", "no-checkpoint", "There is no checkpoint yet; the run starts anew."
+            )
+            return
+        self.checkpoint = stored.checkpoint
+        step = int(stored.checkpoint.values.get("step", 0))
+        self.record["resumed"][-1]["from_step"] = step
+        self.losses = losses_until(self.folder, step)
+        self.greeting = Notice("info", "resumed", f"The run goes on from step {step}.")
+        if stored.is_older:
+            text = f"The newest checkpoint is damaged; the run goes on from the one before it, step {step}."
+            self.greeting = Notice("warning", "older-checkpoint", text)
 
     def _write_record(self, state: str, **extra: Any) -> None:
         self.record |= {
@@ -196,11 +226,11 @@ class _Job:
             "device": str(self.device),
             "backend": "torch" if self.device.type == "cuda" else "numba",
             "threads": torch.get_num_threads(),
-            "start": time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(self.started)),
+            "start": self.record.get("start", _clock(self.started)),
             "state": state,
             "timings_s": {k: round(v, 3) for k, v in self.timings.items()},
             "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-            "notices": self.notices,
+            "notices": list(dict.fromkeys(self.notices)),
             **extra,
         }
         self.folder.write_record(self.record)
@@ -232,7 +262,8 @@ class _Job:
             self.notices.append(event.text)
         if isinstance(event, Progress) and "loss" in event.metrics:
             self.losses.append((event.step, float(event.metrics["loss"])))
-        self.folder.append_event({"time": round(time.time(), 3), **event_json(event)})
+        if self.request.on_held is None:
+            self.folder.append_event({"time": round(time.time(), 3), **event_json(event)})
 
     def _save_newest(self) -> None:
         snapshot = self.newest
@@ -242,21 +273,32 @@ class _Job:
             self.folder.save_checkpoint(snapshot.checkpoint)
         self.saved_step = snapshot.step
 
-    def drive(self, capture: Capture, train: NDArray[np.intp], held: NDArray[np.intp]) -> Task[None]:
-        """Trains, measures and writes everything."""
+    def drive(
+        self, capture: Capture, train: NDArray[np.intp], held: NDArray[np.intp], own: Mapping[str, Any]
+    ) -> Task[None]:
+        """Trains, measures and writes everything; ``own`` is the input's part of the record."""
         torch.manual_seed(self.request.seed)
         np.random.seed(self.request.seed)  # noqa: NPY002 - third-party code may draw from it
-        self._write_record("running", input=_input_record(self.request.source), world=capture.world)
         try:
+            self._write_record("running", **own, world=capture.world)
+            self._write_views(capture)
             scene = yield from self._train(capture.frames(train))
+            yield from self._finish(scene, capture, held)
         except GeneratorExit:
-            self._keep_unfinished("cancelled")
+            self._keep_unfinished("cancelled", capture.grid)
             raise
         except BaseException:
-            self._keep_unfinished("failed")
+            # The first error is the one to tell, even when the disk refuses the record as well.
+            with contextlib.suppress(OSError):
+                self._keep_unfinished("failed", capture.grid)
             raise
+        self._write_record("done", end=_clock())
+
+    def _finish(self, scene: Scene, capture: Capture, held: NDArray[np.intp]) -> Task[None]:
+        """Everything after training: metrics, products, evaluation and report."""
         self.folder.save_scene(scene.state())
         metrics = yield from self._watch(holdout_metrics(scene, capture, held))
+        metrics |= yield from self._watch(view_overlap(scene, capture))
         write_json(self.folder.file("metrics.json"), {"contract": 1, **metrics})
         self.record["timings_s"] = self.timings
         task = make_products(self.folder, self.spec, scene, capture, held, self.request.products)
@@ -279,26 +321,45 @@ class _Job:
                 "truth_label": truth_label,
             }
             data = report_data(self.spec, made.vessels, capture, made.views, made.curves, extras)
-            write_report(self.folder.file("report.html"), data)
-            yield Progress("report", 1, 1)
-        self._write_record("done", end=time.strftime("%Y-%m-%dT%H:%M:%S"))
+            yield from self._watch(_report(partial(write_report, self.folder.file("report.html"), data)))
 
-    def _keep_unfinished(self, state: str) -> None:
-        if self.newest is not None:
-            self.saved_step = -1
-            self._save_newest()
-            self.folder.save_scene(self.newest.scene.state())
-        self._write_record(state, end=time.strftime("%Y-%m-%dT%H:%M:%S"))
+    def _write_views(self, capture: Capture) -> None:
+        """Keeps the input's cameras, times and grid beside the scene, for `render` and `export` later."""
+        if capture.cameras is not None:
+            positioner = bool(capture.details.get("positioner_angles"))
+            views = Views(capture.cameras, capture.times_s, capture.grid, positioner)
+            write_views(self.folder.file("scene", "cameras.json"), views)
+
+    def _keep_unfinished(self, state: str, grid: Grid | None) -> None:
+        """Writes the newest state and what can be seen of it, then the record, whatever the disk takes."""
+        try:
+            if self.newest is not None:
+                self._keep_newest(self.newest, grid)
+        finally:
+            self._write_record(state, end=_clock())
+
+    def _keep_newest(self, newest: Snapshot, grid: Grid | None) -> None:
+        self.saved_step = -1
+        self._save_newest()
+        self.folder.save_scene(newest.scene.state())
+        volume_file = self.folder.file("volumes", "volume.nii.gz")
+        is_new = volume_file.exists() and volume_file.stat().st_mtime >= self.started
+        if grid is not None and not is_new:
+            factor = 1
+            while np.prod(grid.binned(factor).shape) > _MAX_UNFINISHED_VOXELS:
+                factor += 1
+            write_volume(volume_file, newest.scene.volume(grid.binned(factor), None))
+            self.record["unfinished_volume"] = {"step": newest.step, "bin": factor}
 
     def _train(self, capture: Capture) -> Task[Scene]:
-        checkpoint = self.folder.load_checkpoint() if self.request.resume else None
-        if self.request.resume and checkpoint is None:
-            yield Notice("info", "no-checkpoint", "There is no checkpoint yet; the run starts anew.")
+        if self.greeting is not None:
+            self.note(self.greeting)
+            yield self.greeting
         reconstruct = load_symbol(self.spec.reconstruct)
         seed = {"seed": self.request.seed} if hasattr(self.config, "seed") else {}
         config = dataclasses.replace(self.config, **seed)
-        task = self._watch(reconstruct([capture], config, self.device, resume=checkpoint))
-        due = time.monotonic() + FIRST_CHECKPOINT_S
+        task = self._watch(reconstruct([capture], config, self.device, resume=self.checkpoint))
+        due = time.monotonic()
         try:
             while True:
                 event = next(task)
@@ -312,3 +373,9 @@ class _Job:
             return scene
         finally:
             task.close()
+
+
+def _report(write: Callable[[], None]) -> Task[None]:
+    yield Progress("report", 0, 1)
+    yield from beside("report", 0, 1, write)
+    yield Progress("report", 1, 1)

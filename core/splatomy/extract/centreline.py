@@ -77,7 +77,7 @@ def centrelines(vessels: VesselLabel, *, min_length_mm: float = 0.0) -> Centreli
         raise InputError("The vessel label is empty, so it has no centreline; lower the vessel level.")
     mask, index_from_fine, step_mm = _isotropic(vessels)
     depth = (ndimage.distance_transform_edt(mask) * step_mm).astype(np.float32)
-    voxels = np.argwhere(skeletonize(mask)).astype(np.int64)
+    voxels = np.argwhere(_thinned(mask)).astype(np.int64)
     if not len(voxels):
         raise InputError("The vessel label has no middle line; its vessels are thinner than a voxel.")
     thickness = depth[tuple(voxels.T)].astype(np.float64)
@@ -123,6 +123,30 @@ def wall_points_mm(vessels: VesselLabel) -> NDArray[np.float64]:
         found.append(index[:, np.argsort(order)] - 1)
     points = np.concatenate(found)
     return np.asarray(points @ vessels.affine_mm[:3, :3].T + vessels.affine_mm[:3, 3])
+
+
+def _thinned(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The middle line of a mask; every piece keeps one.
+
+    Thinning takes opposite sides in turn and can erase a piece of even width and perfect symmetry. Such
+    a piece is thinned again with one layer off one side, which makes its width odd.
+    """
+    line = np.asarray(skeletonize(mask), dtype=bool)
+    pieces, count = ndimage.label(mask, np.ones((3, 3, 3)))
+    lost = mask.copy()
+    for axis in range(3):
+        found = np.zeros(count + 1, dtype=bool)
+        found[pieces[line]] = True
+        lost &= ~found[pieces]
+        if not lost.any():
+            break
+        inner = np.zeros_like(lost)
+        ahead, here = [slice(None)] * 3, [slice(None)] * 3
+        ahead[axis], here[axis] = slice(1, None), slice(None, -1)
+        inner[tuple(here)] = lost[tuple(here)] & lost[tuple(ahead)]
+        lost = inner
+        line |= np.asarray(skeletonize(lost), dtype=bool)
+    return line
 
 
 def _isotropic(vessels: VesselLabel) -> tuple[NDArray[np.bool_], NDArray[np.float64], float]:

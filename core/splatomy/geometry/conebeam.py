@@ -56,6 +56,35 @@ def cone_beam(
     return Cameras(intrinsics, poses, width_px, height_px)
 
 
+def isocentre_mm(cameras: Cameras) -> NDArray[np.float64]:
+    """The point (3,) in mm nearest to all optical axes; parallel axes leave their direction's part at 0."""
+    centres = cameras.centres_mm
+    axes = cameras.camera_from_world[:, 2, :3]
+    # The least-squares meeting point: sum (I - d d^T) (x - c) = 0.
+    projectors = np.eye(3) - axes[:, :, None] * axes[:, None]
+    normal = projectors.sum(0) + 1e-9 * np.eye(3)
+    return np.asarray(np.linalg.solve(normal, (projectors @ centres[..., None])[..., 0].sum(0)))
+
+
+def cameras_at_angles(
+    like: Cameras, primary_rad: ArrayLike, secondary_rad: ArrayLike, size_px: int
+) -> Cameras:
+    """Cameras of square pictures at gantry angles, with the distances and field of view of a recorded run.
+
+    like: the run's cameras; the C-arm turns about their common point.
+    primary_rad, secondary_rad: scalars or (N,). size_px: side of the pictures.
+    """
+    centre = isocentre_mm(like)
+    source_mm = float(np.linalg.norm(like.centres_mm - centre, axis=1).mean())
+    focal_px = float(like.intrinsics[:, 0, 0].mean())
+    # A pinhole knows the detector's distance in pixels only, which is all a picture needs.
+    pitch = max(like.width_px, like.height_px) / size_px
+    cameras = cone_beam(primary_rad, secondary_rad, source_mm, focal_px, size_px, size_px, (pitch, pitch))
+    poses = cameras.camera_from_world.copy()
+    poses[:, :3, 3] -= poses[:, :3, :3] @ centre
+    return Cameras(cameras.intrinsics, poses, size_px, size_px)
+
+
 def gantry_angles_rad(cameras: Cameras, centre_mm: ArrayLike = (0.0, 0.0, 0.0)) -> NDArray[np.float64]:
     """Primary (unwrapped) and secondary angle, (N, 2) radians, of each source seen from ``centre_mm``."""
     direction = cameras.centres_mm - np.asarray(centre_mm, dtype=np.float64)

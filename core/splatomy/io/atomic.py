@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import secrets
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+_LITTLE_ROOM_BYTES = 1 << 20
+_TEMPORARY = re.compile(r"\.[0-9a-f]{8}\..+")
 
 
 @contextmanager
@@ -16,19 +22,44 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     """A temporary path in the same folder that becomes ``path`` when the block ends without an error.
 
     The temporary name keeps the extension, because image writers choose their format by it.
+
+    Raises:
+        OSError: the disk is full, or may not be written to (it names ``path``, which is as it was).
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     # The leading dot keeps folder scans (ours and other people's) from picking up a half-written file.
     temporary = target.with_name(f".{secrets.token_hex(4)}.{target.name}")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(target)
+        _flush_folder(target.parent)
+    except OSError as error:
+        raise unwritable(target, error) from None
     finally:
-        temporary.unlink(missing_ok=True)
-    _flush_folder(target.parent)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def unwritable(path: Path, cause: Exception) -> OSError:
+    """The error of a file that cannot be written, with its name and reason, whatever library met it."""
+    number, reason = getattr(cause, "errno", None), getattr(cause, "strerror", None)
+    if not isinstance(cause, OSError):
+        # Image and tensor libraries hide the reason in texts of their own, or do not know it.
+        told = re.search(r"os error (\d+)", str(cause))
+        full = shutil.disk_usage(path.parent).free < _LITTLE_ROOM_BYTES
+        number = int(told[1]) if told else errno.ENOSPC if full else errno.EIO
+        reason = os.strerror(number)
+    return OSError(number or errno.EIO, reason or str(cause), str(path))
+
+
+def remove_remnants(folder: Path) -> None:
+    """Removes the temporary files that a killed process left in a folder and below it."""
+    for path in folder.rglob(".*"):
+        if _TEMPORARY.match(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def _flush_folder(folder: Path) -> None:

@@ -14,13 +14,22 @@ from splatomy.geometry.cameras import Cameras
 from splatomy.geometry.conebeam import gantry_angles_rad
 from splatomy.io.dicom_xa import dicom_sources, is_dicom
 from splatomy.io.dsa import DsaInput, DsaSource, InputOptions, load_source, window_of
-from splatomy.io.stacks import case_source, frame_files, frames_source, is_case_folder, stack_source
+from splatomy.io.endoscopy_detect import EndoscopyReport, endoscopy_reader, inspect_endoscopy
+from splatomy.io.stacks import (
+    CASE_STACKS,
+    case_source,
+    frame_files,
+    frames_source,
+    is_case_folder,
+    stack_named,
+    stack_source,
+)
 from splatomy.io.volume import has_volume_suffix
 
 _MAX_LISTED = 20_000
 _EXPECTED = (
     "expected a case folder (fill_run.nii.gz or DSA.nii.gz with transforms.json), an image stack "
-    "(.nii.gz, .nrrd, .mha), a folder of PNG or JPEG frames, or DICOM angiography"
+    "(.nii.gz, .nrrd, .mha), a folder of PNG or JPEG frames, DICOM angiography, or an endoscopic video"
 )
 
 
@@ -49,14 +58,14 @@ def find_sources(path: Path | str, options: InputOptions | None = None) -> list[
     runs = [p for p in entries if p.is_dir() and (is_case_folder(p) or frame_files(p))]
     if runs:
         return [case_source(p, options) if is_case_folder(p) else frames_source(p, options) for p in runs]
-    raise InputError(f"{where} holds no readable run; {_EXPECTED}: choose another folder.")
+    raise InputError(f"The folder holds no readable run; {_EXPECTED}: choose another folder.")
 
 
 def _file_sources(path: Path, options: InputOptions) -> list[DsaSource]:
     if path.name == "transforms.json":
         return [case_source(path.parent, options)]
     if has_volume_suffix(path):
-        if is_case_folder(path.parent) and (path.parent / "transforms.json").is_file():
+        if _is_case_stack(path) and (path.parent / "transforms.json").is_file():
             return [case_source(path.parent, options)]
         return [stack_source(path, options)]
     if is_dicom(path):
@@ -65,13 +74,19 @@ def _file_sources(path: Path, options: InputOptions) -> list[DsaSource]:
     raise InputError(f"{path.name} ({size} bytes) is of no known kind; {_EXPECTED}: choose another file.")
 
 
+def _is_case_stack(path: Path) -> bool:
+    """True if a file is the one that makes its folder a case, or the mask run of it."""
+    named = [stack_named(path.parent, name) for name in (*CASE_STACKS, "mask_run")]
+    return path in named and is_case_folder(path.parent)
+
+
 def _main_stack(stacks: list[Path], folder: Path) -> Path:
     """The one stack of a folder that is no mask."""
     main = [p for p in stacks if "mask" not in p.name.lower() and "occluded" not in p.name.lower()]
     if len(main) != 1:
         names = ", ".join(p.name for p in main[:4]) or "none but masks"
         raise InputError(
-            f"{folder} holds {len(main)} image stacks ({names}); expected one: open the file itself."
+            f"The folder holds {len(main)} image stacks ({names}); expected one: open the file itself."
         )
     return main[0]
 
@@ -82,7 +97,7 @@ def _dicom_files(folder: Path) -> list[Path]:
     for number, path in enumerate(_files(folder)):
         if number >= _MAX_LISTED:
             raise InputError(
-                f"{folder} holds more than {_MAX_LISTED} files; expected one study: choose a run's folder."
+                f"The folder holds more than {_MAX_LISTED} files; expected one study: choose a run's folder."
             )
         if path.name.upper() != "DICOMDIR" and is_dicom(path):
             found.append(path)
@@ -102,12 +117,14 @@ def open_views(path: Path | str, options: InputOptions | None = None) -> list[Ds
     options = options or InputOptions()
     sources = find_sources(path, options)
     if options.view is not None:
-        if not 0 <= options.view < len(sources):
+        wanted = [options.view] if isinstance(options.view, int) else list(options.view)
+        missing = [view for view in wanted if not 0 <= view < len(sources)]
+        if missing or not wanted or len(set(wanted)) < len(wanted):
             raise InputError(
-                f"view {options.view} does not exist; expected 0 to {len(sources) - 1} in {path}: choose "
-                "one of them."
+                f"view {', '.join(map(str, missing or wanted))} does not exist or is given twice; expected 0 "
+                f"to {len(sources) - 1}: choose among them."
             )
-        sources = [sources[options.view]]
+        sources = [sources[view] for view in wanted]
     return [load_source(source, options) for source in sources]
 
 
@@ -126,13 +143,14 @@ def _joined(views: list[DsaInput], path: Path) -> DsaInput:
     kinds = {(v.fill_run.shape[1:], v.intensity, v.already_subtracted) for v in views}
     if len(kinds) > 1:
         raise InputError(
-            f"{path.name} holds {len(views)} runs of different image size or pixel meaning; expected views "
+            f"The input holds {len(views)} runs of different image size or pixel meaning; expected views "
             "that fit "
             "together: choose one with the view option."
         )
     cameras = [v.cameras for v in views if v.cameras is not None]
     masks = [v.mask for v in views if v.mask is not None]
     hidden = [v.occluded for v in views if v.occluded is not None]
+    targets = [v.target for v in views if v.target is not None]
     problems = [p for v in views for p in v.problems if "share one viewing direction" not in p]
     problems.append(f"{len(views)} runs were joined as separate views; their times each start at zero.")
     if len(masks) not in (0, len(views)):
@@ -146,6 +164,7 @@ def _joined(views: list[DsaInput], path: Path) -> DsaInput:
         times_s=np.concatenate([v.times_s for v in views]),
         times_known=all(v.times_known for v in views),
         occluded=np.concatenate(hidden) if len(hidden) == len(views) else None,
+        target=np.concatenate(targets) if len(targets) == len(views) else None,
         problems=tuple(dict.fromkeys(problems)),
         input_files=tuple(f for v in views for f in v.input_files),
         frames_per_view=tuple(len(v.fill_run) for v in views),
@@ -232,7 +251,12 @@ def _one(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.1f} mm"
 
 
-def inspect_input(path: Path | str, options: InputOptions | None = None) -> InputReport:
+def is_endoscopy(path: Path | str, options: InputOptions | None = None) -> bool:
+    """True if an input is an endoscopic clip and not angiography, by its content."""
+    return endoscopy_reader(Path(path), options or InputOptions()) is not None
+
+
+def inspect_input(path: Path | str, options: InputOptions | None = None) -> InputReport | EndoscopyReport:
     """What an input is and every problem found; unusable inputs give a report too.
 
     Headers are read first, so that the facts are known even when the pixels cannot be read.
@@ -243,6 +267,8 @@ def inspect_input(path: Path | str, options: InputOptions | None = None) -> Inpu
     where, options = Path(path), options or InputOptions()
     if not where.exists():
         raise InputError(f"{where} does not exist; {_EXPECTED}: check the path.")
+    if is_endoscopy(where, options):
+        return inspect_endoscopy(where, options)
     try:
         sources = find_sources(where, options)
     except InputError as error:

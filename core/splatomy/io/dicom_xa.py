@@ -229,7 +229,7 @@ def _with_mask(fill: _Run, mask: _Run, index: NDArray[np.int64]) -> DsaSource:
         chosen = Window(index[window.frames], window.crop, window.bin)
         return Pixels(fill.read(window), mask.read(chosen))
 
-    note = f"{mask.first.path.name} follows the same trajectory earlier and serves as the mask run."
+    note = "An earlier run follows the same trajectory and serves as the mask run."
     return DsaSource(
         **{
             **{name: getattr(base, name) for name in base.__dataclass_fields__},

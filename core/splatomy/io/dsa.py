@@ -16,45 +16,12 @@ from splatomy.errors import InputError
 from splatomy.geometry.cameras import Cameras
 from splatomy.geometry.conebeam import fan_angle_rad, gantry_angles_rad
 from splatomy.io.atomic import write_json
+from splatomy.io.options import Crop, InputOptions, chosen_crop, chosen_frames
+from splatomy.io.plausible import check_frame_times, check_intensities, check_lengths, constant_frames
 from splatomy.io.volume import check_bytes, write_image
 
 Intensity = Literal["linear", "log", "display"]
-Crop = tuple[int, int, int, int]
 ISOCENTRE_WORLD = "isocentre as LPS"
-
-
-@dataclass(frozen=True)
-class InputOptions:
-    """What a user may say about an input; None = decided from the input.
-
-    crop: x, y, width, height in pixels of the image as opened (source side view), before binning.
-    frames: start, stop, step. bin: side of the pixel blocks that are averaged.
-    mask, geometry: files that replace what lies beside the input.
-    frame_time_s: seconds between frames where the input has no times.
-    already_subtracted: pixel values are line integrals. log: pixel values are logarithms of intensity.
-    view: which run (0-based) of an input that holds several.
-    """
-
-    crop: Crop | None = None
-    frames: tuple[int | None, int | None, int | None] | None = None
-    bin: int = 1
-    mask: Path | None = None
-    geometry: Path | None = None
-    frame_time_s: float | None = None
-    already_subtracted: bool | None = None
-    log: bool | None = None
-    view: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.bin < 1:
-            raise InputError(
-                f"bin must be a whole number of at least 1, got {self.bin}: use 1 to keep all pixels."
-            )
-        if self.frame_time_s is not None and not 0 < self.frame_time_s < 1e4:
-            raise InputError(
-                f"frame_time_s must be positive seconds, got {self.frame_time_s:g}: use 1 / frames per "
-                "second."
-            )
 
 
 @dataclass(frozen=True)
@@ -65,7 +32,7 @@ class DsaInput:
         logarithm up to a constant ("log"), larger = more X-rays; when ``already_subtracted``, fill_run
         holds line integrals. Images are seen from the source, row 0 at the head (+z) end.
     cameras: one per frame, or None when the geometry is unknown. times_s: (T,) seconds.
-    occluded: (T, H, W) bool, True = ignore.
+    occluded: (T, H, W) bool, True = ignore. target: (T, H, W) bool, True = wanted vessel, as given.
     mask_frames: frames of fill_run to use as the mask when one run holds both.
     mask_shift_px: shift (rows, columns) that the file wants for the mask; it is not applied here.
     is_static_view: all frames share one direction. frames_per_view: lengths of joined views.
@@ -91,6 +58,7 @@ class DsaInput:
     frames_per_view: tuple[int, ...] = ()
     mask_shift_px: tuple[float, float] = (0.0, 0.0)
     mirrored: bool = False
+    target: NDArray[np.bool_] | None = None
 
     @property
     def mask(self) -> NDArray[np.float32] | None:
@@ -133,6 +101,7 @@ class Pixels:
     occluded: NDArray[np.bool_] | None = None
     mask_frames: tuple[int, ...] | None = None
     problems: tuple[str, ...] = ()
+    target: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -167,20 +136,8 @@ def window_of(source: DsaSource, options: InputOptions) -> Window:
     Raises:
         InputError: the crop or the frames lie outside the run, or too much would be loaded.
     """
-    start, stop, step = options.frames or (None, None, None)
-    if step is not None and step < 1:
-        raise InputError(f"the frame step must be at least 1, got {step}: use A:B:STEP with a positive step.")
-    frames = np.arange(source.count)[slice(start, stop, step)]
-    if len(frames) == 0:
-        raise InputError(
-            f"frames {start}:{stop}:{step} choose none of the {source.count} frames: use a range within them."
-        )
-    x, y, w, h = options.crop or (0, 0, source.width_px, source.height_px)
-    if min(x, y) < 0 or min(w, h) < options.bin or x + w > source.width_px or y + h > source.height_px:
-        raise InputError(
-            f"crop {x},{y},{w},{h} with bin {options.bin} does not fit; expected a box inside the "
-            f"{source.width_px}x{source.height_px} image (x,y,width,height): choose another one."
-        )
+    frames = chosen_frames(source.count, options)
+    x, y, w, h = chosen_crop(source.width_px, source.height_px, options)
     runs = 2 if source.has_mask else 1
     num_bytes = len(frames) * (w // options.bin) * (h // options.bin) * 4 * runs
     check_bytes("the run", num_bytes, "crop it, bin it or take fewer frames (--crop, --frames)")
@@ -226,6 +183,7 @@ def load_source(source: DsaSource, options: InputOptions) -> DsaInput:
         grid=source.grid,
         world=ISOCENTRE_WORLD,
         occluded=pixels.occluded,
+        target=pixels.target,
         mask_frames=() if already else tuple(mask_frames),
         problems=(),
         layout=source.layout,
@@ -237,7 +195,23 @@ def load_source(source: DsaSource, options: InputOptions) -> DsaInput:
         mirrored=source.mirrored,
     )
     problems += check_pixels(result) + check_geometry(result)
-    return replace(result, problems=tuple(dict.fromkeys(problems)))
+    hidden = _without_dropped(result, problems)
+    return replace(result, occluded=hidden, problems=tuple(dict.fromkeys(problems)))
+
+
+def _without_dropped(run: DsaInput, problems: list[str]) -> NDArray[np.bool_] | None:
+    """The hidden pixels (T, H, W) of a run, with those of dropped frames."""
+    runs = [images for images in (run.mask_run, run.fill_run) if images is not None]
+    dropped = np.unique(np.concatenate([constant_frames(images) for images in runs]))
+    if not len(dropped):
+        return run.occluded
+    problems.append(
+        f"{len(dropped)} of {len(run.fill_run)} frames hold one value everywhere (the first is frame "
+        f"{dropped[0]}); they are ignored."
+    )
+    hidden = np.zeros(run.fill_run.shape, bool) if run.occluded is None else run.occluded.copy()
+    hidden[dropped] = True
+    return hidden
 
 
 def _remapped_mask(
@@ -300,7 +274,8 @@ def check_pixels(run: DsaInput) -> list[str]:
                 "picture: "
                 "check the file."
             )
-        low = int((images <= 0).sum()) if run.intensity != "log" and not run.already_subtracted else 0
+        is_counts = run.intensity != "log" and not run.already_subtracted
+        low = check_intensities(name, images) if is_counts else 0
         if low:
             problems.append(
                 f"The {name} has {low} pixels ({100 * low / images.size:.2g} %) of zero or negative "
@@ -320,9 +295,13 @@ def check_geometry(run: DsaInput) -> list[str]:
     """Warnings about geometry and times, one plain sentence each.
 
     Raises:
-        InputError: times that do not increase.
+        InputError: times that do not increase, or times or lengths in a wrong unit.
     """
     problems = []
+    if run.times_known:
+        check_frame_times(run.times_s)
+    if run.cameras is not None:
+        check_lengths(run.cameras, run.grid)
     if len(run.fill_run) == 1:
         problems.append("The run has one frame only, which is not enough for a reconstruction.")
     first = np.cumsum([0, *run.frames_per_view])[:-1].tolist()

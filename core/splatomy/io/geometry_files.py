@@ -58,7 +58,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; expected a JSON geometry file: check the path.") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         where = f" near line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise InputError(
             f"{path.name} is not readable JSON{where}; expected a complete UTF-8 JSON file: "
@@ -99,6 +99,11 @@ def check_distances(sad_mm: float, sid_mm: float, pixel_mm: Sequence[float], whe
         raise InputError(
             f"{where}: distances of {sad_mm:g} and {sid_mm:g} look like metres; expected millimetres "
             "(for example 750 and 1200): multiply them by 1000."
+        )
+    if sid_mm > 20_000:
+        raise InputError(
+            f"{where}: distances of {sad_mm:g} and {sid_mm:g} look like micrometres; expected millimetres "
+            "(for example 750 and 1200): divide them by 1000."
         )
     if sad_mm >= sid_mm:
         raise InputError(
@@ -150,7 +155,7 @@ def cameras_of_matrices(
 
 def read_geometry(
     path: Path,
-    count: int,
+    count: int | None,
     width_px: int,
     height_px: int,
     pixel_mm: tuple[float, float] | None = None,
@@ -159,6 +164,7 @@ def read_geometry(
 ) -> Geometry:
     """The geometry of ``count`` images from a CSV, JSON or RTK XML file.
 
+    count: number of images; None = as many as the file describes.
     pixel_mm: detector pitch (x, y) if known elsewhere; RTK files do not hold it.
     rtk_rows_up: the stack is stored as RTK wants it, row 0 at the lowest v.
 
@@ -176,7 +182,7 @@ def read_geometry(
         geometry = geometry_of_json(read_json(path), path, width_px, height_px, count)
     else:
         raise InputError(f"{path.name} is no known geometry file; expected .csv, .json or .xml: convert it.")
-    if len(geometry.cameras) != count:
+    if count is not None and len(geometry.cameras) != count:
         raise InputError(
             f"{path.name} describes {len(geometry.cameras)} views but the image stack has {count}; "
             "expected one view per image: use the geometry of this run."
@@ -320,7 +326,7 @@ def _turn(axis: int, angle: float) -> NDArray[np.float64]:
     return out
 
 
-def geometry_of_json(value: Any, path: Path, width_px: int, height_px: int, count: int) -> Geometry:
+def geometry_of_json(value: Any, path: Path, width_px: int, height_px: int, count: int | None) -> Geometry:
     """Geometry of a JSON value: 4DRGS transforms, a list of matrices, or our generic angle list.
 
     The generic form: ``sad_mm``, ``sid_mm``, ``pixel_mm`` [x, y], ``primary_rad`` or ``primary_deg`` and
@@ -335,6 +341,8 @@ def geometry_of_json(value: Any, path: Path, width_px: int, height_px: int, coun
         from splatomy.io.transforms import geometry_of_transforms
 
         return geometry_of_transforms(value, path, width_px, height_px)
+    if count is None:
+        count = _num_views(value, path)
     times = None
     if value.get("times_s") is not None:
         times = _numbers(value["times_s"], "times_s", path)
@@ -361,6 +369,14 @@ def geometry_of_json(value: Any, path: Path, width_px: int, height_px: int, coun
     pitch = (float(pixel[0]), float(pixel[1]))
     cameras = cone_beam(*angles, sad, sid, width_px, height_px, pitch)
     return Geometry(cameras, f"angles in {path.name}", False, times, sid_mm=sid, pixel_mm=pitch)
+
+
+def _num_views(value: Mapping[str, Any], path: Path) -> int:
+    """How many views a JSON object describes."""
+    if "matrices" in value:
+        return _numbers(value["matrices"], "matrices", path).size // 12
+    primary = _angles(value, "primary", path, required=True)
+    return max(len(primary), len(_angles(value, "secondary", path, required=False)))
 
 
 def _angles(value: Mapping[str, Any], name: str, path: Path, *, required: bool) -> NDArray[np.float64]:

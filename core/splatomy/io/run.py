@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,17 +19,24 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+import splatomy
 from splatomy.errors import InputError
 from splatomy.events import Checkpoint
-from splatomy.io.atomic import atomic_path, write_json
+from splatomy.io.atomic import atomic_path, remove_remnants, unwritable, write_json
 from splatomy.io.gaussians import write_gaussians
 from splatomy.scene import SceneState
 
 CONTRACT = 1
+_STATE_ARRAYS = "state.safetensors"
 
 
-def _arrays(named: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    return {name: np.ascontiguousarray(array) for name, array in named.items()}
+@dataclass(frozen=True)
+class StoredCheckpoint:
+    """A checkpoint read back; ``is_older``: the newest one was damaged, so this is the one before it."""
+
+    checkpoint: Checkpoint
+    software: str
+    is_older: bool
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,10 @@ class RunFolder:
                 f"run.json of {self.path.name} cannot be read ({type(error).__name__}). "
                 "Reconstruct again with --force."
             ) from None
+        if not isinstance(record, dict):
+            raise InputError(
+                f"run.json of {self.path.name} is no JSON object. Reconstruct again with --force."
+            )
         return record
 
     def write_record(self, record: Mapping[str, Any]) -> None:
@@ -68,41 +81,81 @@ class RunFolder:
 
     def append_event(self, event: Mapping[str, Any]) -> None:
         """Adds one line to events.jsonl."""
-        with self.file("events.jsonl").open("a", encoding="utf-8") as out:
-            out.write(json.dumps(event) + "\n")
+        path = self.file("events.jsonl")
+        try:
+            with path.open("a", encoding="utf-8") as out:
+                out.write(json.dumps(event) + "\n")
+        except OSError as error:
+            raise unwritable(path, error) from None
+
+    def read_events(self) -> Iterator[dict[str, Any]]:
+        """The lines of events.jsonl; those that a killed process broke off are left out."""
+        with contextlib.suppress(FileNotFoundError), (self.path / "events.jsonl").open("rb") as lines:
+            for line in lines:
+                with contextlib.suppress(ValueError):
+                    event = json.loads(line)
+                    if isinstance(event, dict):
+                        yield event
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Keeps the newest and the previous checkpoint; a kill at any moment leaves one whole."""
         folder = self.path / "checkpoint"
         new, current, previous = folder / "writing", folder / "newest", folder / "previous"
         shutil.rmtree(new, ignore_errors=True)
-        new.mkdir(parents=True)
-        save_file(_arrays(checkpoint.arrays), new / "state.safetensors")
-        # state.json is written last: a folder with it is complete.
-        write_json(new / "state.json", {"contract": CONTRACT, "values": dict(checkpoint.values)})
+        try:
+            _save_arrays(new / _STATE_ARRAYS, checkpoint.arrays)
+            values = dict(checkpoint.values)
+            # state.json is written last: a folder with it is complete.
+            write_json(
+                new / "state.json",
+                {
+                    "contract": CONTRACT,
+                    "software": splatomy.__version__,
+                    "sha256": _fingerprint(new / _STATE_ARRAYS, values),
+                    "values": values,
+                },
+            )
+        except OSError:
+            # Half a checkpoint would only take the room that a full disk lacks.
+            shutil.rmtree(new, ignore_errors=True)
+            raise
         if current.exists():
             shutil.rmtree(previous, ignore_errors=True)
             current.rename(previous)
         new.rename(current)
 
-    def load_checkpoint(self) -> Checkpoint | None:
-        """The newest whole checkpoint, or None."""
+    def load_checkpoint(self) -> StoredCheckpoint | None:
+        """The newest whole checkpoint, or None when the run never came to write one.
+
+        Raises:
+            InputError: every checkpoint is damaged.
+        """
+        folder = self.path / "checkpoint"
+        # A kill between two renames leaves the newest one under the name of the one being written.
         for name in ("newest", "writing", "previous"):
-            folder = self.path / "checkpoint" / name
             try:
-                values = json.loads((folder / "state.json").read_text())["values"]
-                return Checkpoint(load_file(folder / "state.safetensors"), values)
-            except (OSError, json.JSONDecodeError, KeyError, SafetensorError):
+                state = json.loads((folder / name / "state.json").read_text(encoding="utf-8"))
+                values = state["values"]
+                arrays = folder / name / _STATE_ARRAYS
+                if state["sha256"] != _fingerprint(arrays, values):
+                    continue
+                is_older = name == "previous" and (folder / "newest").exists()
+                checkpoint = Checkpoint(load_file(arrays), values)
+                return StoredCheckpoint(checkpoint, str(state["software"]), is_older)
+            except (OSError, ValueError, KeyError, TypeError, SafetensorError):
                 continue
+        if (folder / "newest").exists() or (folder / "previous").exists():
+            raise InputError(
+                f"The checkpoints of {self.path.name} are damaged: expected a whole one to go on from, found "
+                "none. Start the run again with --force."
+            )
         return None
 
     def save_scene(self, state: SceneState) -> None:
         """Writes scene/: JSON values, arrays, and the Gaussians as a PLY when there are any."""
-        arrays = _arrays(state.arrays)
-        with atomic_path(self.file("scene", "fields.safetensors")) as temporary:
-            save_file(arrays, temporary)
-        if "means_mm" in arrays:
-            write_gaussians(self.file("scene", "gaussians.ply"), arrays)
+        _save_arrays(self.file("scene", "fields.safetensors"), state.arrays)
+        if "means_mm" in state.arrays:
+            write_gaussians(self.file("scene", "gaussians.ply"), state.arrays)
         write_json(self.file("scene", "scene.json"), {"contract": CONTRACT, "values": dict(state.values)})
 
     def load_scene_state(self) -> SceneState:
@@ -122,52 +175,103 @@ class RunFolder:
             ) from None
 
     @contextlib.contextmanager
-    def lock(self) -> Any:
-        """Holds the folder for this process.
+    def lock(self) -> Iterator[None]:
+        """Keeps other processes out of the folder, which is made if need be; a dead one keeps nobody out.
 
         Raises:
-            InputError: another live process holds it.
+            InputError: another process holds it.
         """
         path = self.file("lock")
-        if path.exists():
-            with contextlib.suppress(ValueError, OSError):
-                holder = int(path.read_text().split()[0])
-                if holder != os.getpid() and _alive(holder):
-                    raise InputError(
-                        f"Another process ({holder}) is writing to {self.path.name}. "
-                        "Wait for it, stop it, or choose another --out."
-                    )
-        path.write_text(f"{os.getpid()} {time.time():.0f}\n")
+        handle = _locked(path)
+        if handle is None:
+            holder = (path.read_text(errors="replace").split() or ["unknown"])[0]
+            raise InputError(
+                f"Another process ({holder}) is writing to {self.path.name}: expected a folder that nobody "
+                "uses. Wait for it, stop it, or choose another --out."
+            )
         try:
+            os.ftruncate(handle, 0)
+            os.write(handle, f"{os.getpid()} {time.time():.0f}\n".encode())
             yield
         finally:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+            os.close(handle)
 
 
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _save_arrays(path: Path, named: Mapping[str, NDArray[Any]]) -> None:
+    """Writes named arrays as safetensors, atomically."""
+    with atomic_path(path) as temporary:
+        try:
+            save_file({name: np.ascontiguousarray(array) for name, array in named.items()}, temporary)
+        except SafetensorError as error:
+            raise unwritable(path, error) from None
+
+
+def _fingerprint(arrays: Path, values: Mapping[str, Any]) -> str:
+    """SHA-256 of a checkpoint's array file and JSON values together."""
+    with arrays.open("rb") as source:
+        digest = hashlib.file_digest(source, "sha256")
+    digest.update(json.dumps(values, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def _locked(path: Path) -> int | None:
+    """A handle that holds the file's lock until it is closed or its process ends; None = it is taken."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            if sys.platform == "win32":
+                import msvcrt
+
+                # Far behind the text, which other processes must be able to read.
+                os.lseek(handle, 1 << 20, os.SEEK_SET)
+                msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+                os.lseek(handle, 0, os.SEEK_SET)
+            else:
+                import fcntl
+
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The holder before may have removed the very file that was opened here: then try the new one.
+            if os.path.samestat(os.fstat(handle), path.stat()):
+                return handle
+        except FileNotFoundError:
+            pass
+        except OSError:
+            os.close(handle)
+            return None
+        os.close(handle)
+
+
+_FILES = ("run.json", "metrics.json", "evaluation.json", "events.jsonl", "report.html")
+_FOLDERS = ("checkpoint", "scene", "prepared", "meshes", "volumes", "renders")
 
 
 def check_run_path(path: Path, *, force: bool, resume: bool) -> None:
     """Refuses a folder that must not be written to; changes nothing.
 
     Raises:
-        InputError: it holds a run already, or something that is not a run.
+        InputError: it holds a run already, something that is not a run, or nothing to resume.
     """
-    if not path.exists() or not any(path.iterdir()):
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path.name} is a file: expected a folder for the run. Choose another --out.")
+    names = {entry.name for entry in path.iterdir()} - {"lock"} if path.exists() else set()
+    if not names:
+        if resume:
+            raise InputError(
+                f"{path.name} holds no run to resume: expected the folder of a run that was stopped, got "
+                f"{'an empty' if path.exists() else 'no'} folder. Leave --resume out to start a run there."
+            )
         return
-    if not (path / "run.json").exists() and not (path / "events.jsonl").exists():
+    if not names & {"run.json", "events.jsonl"}:
         raise InputError(
             f"{path} is not empty and not a run folder, so nothing is written there. Choose a new --out."
         )
     if not resume and not force:
         state = RunFolder(path).record().get("state") if (path / "run.json").exists() else "unfinished"
+        # A run that failed before it had anything to keep may simply be started again.
+        if state == "failed" and not names & {*_FOLDERS, "metrics.json", "report.html"}:
+            return
         raise InputError(
             f"{path} already holds a run ({state}). Use --resume to go on, --force to overwrite it, "
             "or choose another --out."
@@ -183,10 +287,11 @@ def prepare_run(path: Path, *, force: bool, resume: bool) -> RunFolder:
     check_run_path(path, force=force, resume=resume)
     run = RunFolder(path)
     path.mkdir(parents=True, exist_ok=True)
+    remove_remnants(path)
     if resume:
         return run
-    for name in ("run.json", "metrics.json", "evaluation.json", "events.jsonl", "report.html"):
+    for name in _FILES:
         (path / name).unlink(missing_ok=True)
-    for name in ("checkpoint", "scene", "prepared", "meshes", "volumes", "renders"):
+    for name in _FOLDERS:
         shutil.rmtree(path / name, ignore_errors=True)
     return run

@@ -21,6 +21,7 @@ from splatomy.io.mask_frames import precontrast_frames
 from splatomy.io.volume import VOLUME_SUFFIXES, quiet_itk, read_array, read_header
 
 FRAME_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+CASE_STACKS = ("fill_run", "DSA", "proj")
 _OVERRIDES = ("geometry.csv", "geometry.xml", "projection_matrices.csv")
 _INTENSITY: dict[str, Intensity] = {"LIN": "linear", "LOG": "log", "DISP": "display"}
 
@@ -33,8 +34,7 @@ def stack_named(folder: Path, stem: str) -> Path | None:
 
 def is_case_folder(folder: Path) -> bool:
     """True if a folder holds a 4DRGS or VPAL case."""
-    names = ("fill_run", "DSA", "proj")
-    return any(stack_named(folder, name) is not None for name in names)
+    return any(stack_named(folder, name) is not None for name in CASE_STACKS)
 
 
 def _stack_size(path: Path) -> tuple[int, int, int, tuple[float, float]]:
@@ -79,7 +79,7 @@ def case_source(folder: Path, options: InputOptions) -> DsaSource:
         layout = "4DRGS folder, subtracted" if dsa else "VPAL folder, subtracted"
         mask = None
     if fill is None:
-        raise InputError(f"{folder} holds no fill_run.nii.gz, DSA.nii.gz or proj.nii.gz: add one of them.")
+        raise InputError("The folder holds no fill_run.nii.gz, DSA.nii.gz or proj.nii.gz: add one of them.")
     transforms = folder / "transforms.json"
     source = _stack_source(fill, mask, stack_named(folder, "occluded"), layout, subtracted)
     geometry = None
@@ -255,29 +255,28 @@ def frames_source(folder: Path, options: InputOptions) -> DsaSource:
     """
     files = frame_files(folder)
     if not files:
-        raise InputError(f"{folder} holds no PNG, JPEG or TIFF frames: choose the folder of one run.")
+        raise InputError("The folder holds no PNG, JPEG or TIFF frames: choose the folder of one run.")
     width, height = _image_size(files[0])
+    targets = _target_files(folder, options, len(files))
     source = DsaSource(
         layout="frame folder",
         count=len(files),
         height_px=height,
         width_px=width,
         intensity="linear",
-        load=lambda window: _load_frames(files, window, False, (height, width)),
+        load=lambda window: _load_frames(files, window, False, (height, width), targets),
         cameras=None,
         geometry_source="none",
         times_s=None,
-        input_files=tuple(files),
+        input_files=(*files, *targets),
     )
     path, entry = _frame_geometry(folder, options)
     if path is None:
         return source
     if entry is not None and "positioner_primary_angle_deg" in entry:
-        return _with_run_entry(source, entry, path, files)
+        return _with_run_entry(source, entry, path, files, targets)
     if entry is not None:
-        raise InputError(
-            f"{path.name}: the entry of {folder.name} lacks positioner_primary_angle_deg: add it."
-        )
+        raise InputError(f"{path.name}: the entry of this run lacks positioner_primary_angle_deg: add it.")
     return _with_geometry(source, read_geometry(path, len(files), width, height), path)
 
 
@@ -318,7 +317,9 @@ def _frame_geometry(folder: Path, options: InputOptions) -> tuple[Path | None, M
     return beside, None
 
 
-def _with_run_entry(source: DsaSource, entry: Mapping[str, Any], path: Path, files: list[Path]) -> DsaSource:
+def _with_run_entry(
+    source: DsaSource, entry: Mapping[str, Any], path: Path, files: list[Path], targets: list[Path]
+) -> DsaSource:
     """The source with geometry and times of a run's entry, which uses DICOM's names and angles."""
     count = entry.get("number_of_frames")
     if isinstance(count, int) and count != source.count:
@@ -345,7 +346,7 @@ def _with_run_entry(source: DsaSource, entry: Mapping[str, Any], path: Path, fil
     size = (source.height_px, source.width_px)
     return replace(
         source,
-        load=lambda window: _load_frames(files, window, True, size),
+        load=lambda window: _load_frames(files, window, True, size, targets),
         mirrored=True,
         cameras=cameras,
         times_s=times,
@@ -357,7 +358,33 @@ def _with_run_entry(source: DsaSource, entry: Mapping[str, Any], path: Path, fil
     )
 
 
-def _load_frames(files: list[Path], window: Window, mirror: bool, size: tuple[int, int]) -> Pixels:
+def _target_files(folder: Path, options: InputOptions, count: int) -> list[Path]:
+    """The pictures of ``options.target`` that belong to a run of ``count`` frames; none without it."""
+    if options.target is None:
+        return []
+    inside = folder / options.target
+    files = frame_files(inside if inside.is_dir() else options.target)
+    if len(files) != count:
+        raise InputError(
+            f"{options.target.name} holds {len(files)} mask pictures for {count} frames; expected one each: "
+            "give the folder that belongs to the run, or its name inside each run."
+        )
+    return files
+
+
+def _load_frames(
+    files: list[Path], window: Window, mirror: bool, size: tuple[int, int], targets: list[Path]
+) -> Pixels:
+    fill = _load_pictures(files, window, mirror, size)
+    masks, problems = precontrast_frames(fill)
+    # Half of the range: lossy pictures of masks are not quite black and white.
+    target = _load_pictures(targets, window, mirror, size) > 127 if targets else None
+    return Pixels(fill, mask_frames=masks, problems=problems, target=target)
+
+
+def _load_pictures(
+    files: list[Path], window: Window, mirror: bool, size: tuple[int, int]
+) -> NDArray[np.float32]:
     images = []
     for index in window.frames:
         data = np.fromfile(files[index], dtype=np.uint8)
@@ -373,6 +400,4 @@ def _load_frames(files: list[Path], window: Window, mirror: bool, size: tuple[in
                 "expected one size: choose the folder of one run."
             )
         images.append(window.cut(image[:, ::-1] if mirror else image))
-    fill = np.stack(images)
-    masks, problems = precontrast_frames(fill)
-    return Pixels(fill, mask_frames=masks, problems=problems)
+    return np.stack(images)

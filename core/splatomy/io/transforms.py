@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from splatomy.errors import InputError
 from splatomy.geometry.cameras import Cameras
 from splatomy.geometry.conebeam import cone_beam
 from splatomy.io.geometry_files import Geometry, check_distances, check_radians, number
+
+# 800 cubed: beyond it the volumes of a run need more memory than a workstation has.
+_MAX_VOXELS = 5.12e8
 
 
 def geometry_of_transforms(value: Mapping[str, Any], path: Path, width_px: int, height_px: int) -> Geometry:
@@ -156,11 +160,19 @@ def _grid(value: Mapping[str, Any], path: Path) -> Grid | None:
     steps = [number(s, "volume_spacing", path) for s in spacing]
     if min(sizes) < 1 or min(steps) <= 0:
         raise InputError(f"{path.name}: volume_resolution and volume_spacing must be positive: correct them.")
+    if math.prod(sizes) > _MAX_VOXELS:
+        raise InputError(
+            f"{path.name}: volume_resolution {sizes} is too large; expected at most {_MAX_VOXELS:g} voxels: "
+            "choose a coarser one."
+        )
     affine = value.get("volume_affine")
     if affine is not None:
         # Our extension: places a volume that is not centred on the isocentre.
-        matrix = np.array([[number(x, "volume_affine", path) for x in row] for row in affine])
-        if matrix.shape != (4, 4) or abs(np.linalg.det(matrix)) < 1e-12:
+        try:
+            matrix = np.asarray(affine, dtype=np.float64)
+        except (TypeError, ValueError):
+            matrix = np.zeros((0, 0))
+        if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-12:
             raise InputError(f"{path.name}: volume_affine must be an invertible 4x4 matrix: correct it.")
         return Grid((sizes[0], sizes[1], sizes[2]), matrix)
     return Grid.centred((sizes[0], sizes[1], sizes[2]), (steps[0], steps[1], steps[2]))

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from splatomy.capture import Grid
 from splatomy.errors import InputError
-from splatomy.io.atomic import atomic_path
+from splatomy.events import Progress, Task, finish
+from splatomy.io.atomic import atomic_path, unwritable
 from splatomy.scene import Volume
 
 VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
@@ -25,6 +26,7 @@ MAX_BYTES = 8 * 2**30
 """More decoded bytes than this are refused before anything is allocated."""
 
 _SEQUENCE_DTYPE = np.dtype("<f4")
+_TIME_KEYS = ("axis 0 index values", "axis 3 index values")
 
 
 @contextlib.contextmanager
@@ -169,8 +171,12 @@ def _image(values: NDArray[Any], affine_mm: NDArray[np.float64]) -> sitk.Image:
 
 def write_image(path: Path | str, image: sitk.Image) -> None:
     """Writes an ITK image atomically, compressed where the format can."""
-    with atomic_path(path) as temporary, quiet_itk():
-        sitk.WriteImage(image, str(temporary), useCompression=True)
+    with atomic_path(path) as temporary:
+        try:
+            with quiet_itk():
+                sitk.WriteImage(image, str(temporary), useCompression=True)
+        except RuntimeError as error:
+            raise unwritable(Path(path), error) from None
 
 
 def write_volume(path: Path | str, volume: Volume) -> None:
@@ -224,6 +230,18 @@ def write_sequence(
     *,
     encoding: str = "gzip",
 ) -> None:
+    """``sequence_file`` without its events."""
+    finish(sequence_file(path, volumes, times_s, grid, encoding=encoding))
+
+
+def sequence_file(
+    path: Path | str,
+    volumes: Iterator[NDArray[np.floating]],
+    times_s: NDArray[np.floating],
+    grid: Grid,
+    *,
+    encoding: str = "gzip",
+) -> Task[None]:
     """Writes (I, J, K) volumes, one per time, as a Slicer sequence ``.seq.nrrd``, atomically.
 
     Slicer wants the values of one voxel side by side in time, but the volumes come one after the
@@ -234,6 +252,7 @@ def write_sequence(
         ValueError: a volume has another shape than the grid, or their number is not that of the times.
     """
     times = np.asarray(times_s, dtype=np.float64)
+    total = 2 * len(times)
     with atomic_path(path) as temporary, tempfile.TemporaryFile(dir=temporary.parent) as stage:
         count = 0
         for values in volumes:
@@ -241,20 +260,22 @@ def write_sequence(
                 raise ValueError(f"volume {count} must have shape {grid.shape}, got {values.shape}")
             stage.write(np.asarray(values, dtype=_SEQUENCE_DTYPE).tobytes(order="F"))
             count += 1
+            yield Progress("sequence", count, total)
         if count != len(times):
             raise ValueError(f"times_s must have one entry per volume, got {len(times)} for {count} volumes")
         stage.flush()
         with temporary.open("wb") as file:
             file.write(_sequence_header(times, grid, encoding))
+            num_voxels = int(np.prod(grid.shape))
             if encoding == "gzip":
                 # Level 1: the values are noisy floats, higher levels cost minutes and gain percents.
                 with gzip.GzipFile(fileobj=file, mode="wb", compresslevel=1, mtime=0) as packed:
-                    _interleave(stage, packed, count, int(np.prod(grid.shape)))
+                    yield from _interleave(stage, packed, count, num_voxels)
             else:
-                _interleave(stage, file, count, int(np.prod(grid.shape)))
+                yield from _interleave(stage, file, count, num_voxels)
 
 
-def _interleave(stage: IO[bytes], out: Any, num_times: int, num_voxels: int) -> None:
+def _interleave(stage: IO[bytes], out: Any, num_times: int, num_voxels: int) -> Task[None]:
     """Writes the staged (T, V) values as (V, T), reading at most one volume's worth at a time."""
     item = _SEQUENCE_DTYPE.itemsize
     slab = max(1, num_voxels // max(num_times, 1))
@@ -265,6 +286,29 @@ def _interleave(stage: IO[bytes], out: Any, num_times: int, num_voxels: int) -> 
             stage.seek((t * num_voxels + first) * item)
             block[t] = np.frombuffer(stage.read(length * item), dtype=_SEQUENCE_DTYPE)
         out.write(np.ascontiguousarray(block.T).tobytes())
+        done = num_times + (first + length) * num_times // num_voxels
+        yield Progress("sequence", done, 2 * num_times)
+
+
+def is_volume_4d(path: Path | str) -> bool:
+    """True if the file holds a volume per time: a Slicer sequence, or four axes.
+
+    Raises:
+        InputError: the header cannot be read.
+    """
+    reader = read_header(path)
+    axes = len(reader.GetSize())
+    return axes == 4 or (axes == 3 and reader.GetNumberOfComponents() > 1)
+
+
+def has_time_unit(path: Path | str) -> bool:
+    """True if a 4D file says what its times are in seconds: index values, or NIfTI's unit of time."""
+    reader = read_header(path)
+    keys = reader.GetMetaDataKeys()
+    if any(key in keys for key in _TIME_KEYS):
+        return True
+    # Bits 3 to 5 of xyzt_units: 8 s, 16 ms, 24 us, which ITK turns into seconds.
+    return "xyzt_units" in keys and int(float(reader.GetMetaData("xyzt_units"))) & 0x38 in (8, 16, 24)
 
 
 def read_volume_4d(path: Path | str) -> tuple[NDArray[np.float32], NDArray[np.float64], Grid]:
@@ -306,7 +350,7 @@ def read_volume_4d(path: Path | str) -> tuple[NDArray[np.float32], NDArray[np.fl
 
 def _times_s(reader: sitk.ImageFileReader, count: int) -> NDArray[np.float64]:
     """Index values of a Slicer sequence, else multiples of the time axis' spacing."""
-    for key in ("axis 0 index values", "axis 3 index values"):
+    for key in _TIME_KEYS:
         if key in reader.GetMetaDataKeys():
             try:
                 times = np.array([float(t) for t in reader.GetMetaData(key).split()])

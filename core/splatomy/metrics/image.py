@@ -100,7 +100,7 @@ def image_metrics(
     *,
     data_range: float | None = None,
 ) -> dict[str, float]:
-    """psnr, ssim, rmse and, with a mask (N, H, W), psnr_masked, of images (N, H, W) or (N, H, W, C)."""
+    """psnr, ssim and rmse of images (N, H, W) or (N, H, W, C); psnr_masked with a mask (True = counted)."""
     found = {
         "psnr": psnr(prediction, truth, data_range=data_range),
         "ssim": ssim(prediction, truth, data_range=data_range),

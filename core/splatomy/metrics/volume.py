@@ -26,6 +26,18 @@ def dice(label: Array, truth: Array) -> float:
     return 2.0 * int((a & b).sum()) / total if total else 1.0
 
 
+def mask_overlap(mask: Array, truth: Array) -> dict[str, float]:
+    """dice, precision and recall of two masks of one shape; precision or recall is NaN over an empty mask."""
+    _same_shape(mask, truth)
+    a, b = mask > 0, truth > 0
+    both = int((a & b).sum())
+    return {
+        "dice": dice(mask, truth),
+        "precision": both / int(a.sum()) if a.any() else float("nan"),
+        "recall": both / int(b.sum()) if b.any() else float("nan"),
+    }
+
+
 def dice_best(values: NDArray[np.floating], truth: Array) -> tuple[float, float]:
     """The largest Dice of ``values >= level`` over all levels, and that level.
 

@@ -14,7 +14,8 @@ from splatomy.events import Progress, Task
 from splatomy.geometry.conebeam import fan_angle_rad, gantry_angles_rad
 from splatomy.scene import Volume
 
-_SLAB_VOXELS = 1 << 21
+# Small enough that a slab of many frames takes well under half a second.
+_SLAB_VOXELS = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def ramp_filter(
 
 def filter_projections(
     capture: Capture, window: Literal["ramp", "hann"], cutoff: float, device: torch.device
-) -> torch.Tensor:
+) -> Task[torch.Tensor]:
     """Weighted and ramp-filtered projections (T, H, W), ready to be smeared back and summed."""
     cameras, grid = capture.cameras, capture.grid
     if cameras is None or grid is None:
@@ -132,6 +133,8 @@ def filter_projections(
         out[frame] = ramp_filter(images[frame] * factor, distance_mm / k[0, 0], window, cutoff)
         # The distance weight (d / depth)^2 of the back-projection: its numerator here, once per frame.
         out[frame] *= distance_mm**2
+        if rank % 8 == 0:
+            yield Progress("fdk", 0, grid.shape[0])
     return out
 
 
@@ -182,7 +185,7 @@ def fdk(
     grid = grid or capture.grid
     if grid is None:
         raise ValueError("fdk needs a grid")
-    filtered = filter_projections(capture, window, cutoff, device or torch.device("cpu"))
+    filtered = yield from filter_projections(capture, window, cutoff, device or torch.device("cpu"))
     planes = max(1, _SLAB_VOXELS // (grid.shape[1] * grid.shape[2]))
     values = np.empty(grid.shape, dtype=np.float32)
     for first in range(0, grid.shape[0], planes):

@@ -13,6 +13,7 @@ from splatomy.events import Notice, Progress, Task
 from splatomy.method import setting
 
 Frames = NDArray[np.float32]
+_REGISTER_PX = 480
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,18 @@ def estimate_shift(mask_log: Frames, fill_log: Frames, max_shift_px: float) -> N
     Gradient-based least squares on smoothed logarithms, where pixels that changed by contrast weigh
     little (Cauchy weights), so vessels do not pull the mask along.
     """
+    factor = max(1, min(mask_log.shape) // _REGISTER_PX)
+    if factor > 1:
+        # Half a thousand pixels a side give hundredths of a pixel already; more only cost time.
+        size = (mask_log.shape[1] // factor, mask_log.shape[0] // factor)
+        small = [
+            np.asarray(
+                cv2.resize(im[: size[1] * factor, : size[0] * factor], size, interpolation=cv2.INTER_AREA),
+                dtype=np.float32,
+            )
+            for im in (mask_log, fill_log)
+        ]
+        return factor * estimate_shift(small[0], small[1], max_shift_px / factor)
     a, b = (cv2.GaussianBlur(im, (0, 0), 2.0).astype(np.float32) for im in (mask_log, fill_log))
     gx = cv2.Sobel(a, cv2.CV_32F, 1, 0, scale=1 / 8)
     gy = cv2.Sobel(a, cv2.CV_32F, 0, 1, scale=1 / 8)

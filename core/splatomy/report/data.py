@@ -32,6 +32,7 @@ class ReportData:
     volume: mean over time. threshold_per_mm: the level that made the label.
     label, truth_label: (I, J, K) uint8, 1 = vessel. arrival_s, peak_s, transit_s: (I, J, K), NaN = unknown.
     points_mm: centreline, (M, 3). radius_mm: (M,).
+    image_curves: measured in the pictures themselves, dimensionless line integrals.
     """
 
     title: str
@@ -63,6 +64,7 @@ class ReportData:
     peak_s: NDArray[np.floating] | None = None
     transit_s: NDArray[np.floating] | None = None
     curves: Sequence[Curve] = ()
+    image_curves: Sequence[Curve] = ()
     views: Sequence[View] = ()
     files: Sequence[str] = ()
     research_use: str = RESEARCH_USE
@@ -85,5 +87,5 @@ class ReportData:
         check_shapes(**named)
         for caption, measured, rendered in self.views:
             check_shapes(**{f"measured image {caption!r}": (measured, "H W"), "rendered": (rendered, "H W")})
-        for name, times_s, values in self.curves:
+        for name, times_s, values in (*self.curves, *self.image_curves):
             check_shapes(**{f"times of curve {name!r}": (times_s, "T"), "values": (values, "T")})

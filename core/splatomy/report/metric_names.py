@@ -76,6 +76,12 @@ def describe_metric(key: str) -> MetricText:
     """The text of a metric key; an unknown one gets its unit from its suffix and no explanation."""
     if key in _KNOWN:
         return _KNOWN[key]
+    view = re.fullmatch(r"(dice|precision|recall)_view(\d+)(_given)?", key)
+    if view:
+        source = "the masks given with the input" if view[3] else "the vessels found in its picture"
+        whats = {"dice": "Overlap", "precision": "Share of our shadow inside", "recall": "Share covered"}
+        what = whats[view[1]]
+        return MetricText("", "higher", f"{what}, reprojected into view {view[2]}, against {source}.")
     score = re.fullmatch(r"(fscore|precision|recall)_(\d+(?:\.\d+)?)mm", key)
     if score:
         what = {

@@ -17,6 +17,7 @@ from splatomy.report.pictures import (
     Units,
     centreline_pictures,
     curve_picture,
+    image_curve_picture,
     loss_picture,
     lumen_volume_mm3,
     view_pictures,
@@ -117,7 +118,12 @@ class _Writer:
         yield self._section("Vessels", self._figures(volume_pictures(data, self.units)))
         lines = centreline_pictures(data, self.units)
         yield self._section("Centrelines and radii", self._figures(lines[:1]))
-        plots = [*lines[1:], curve_picture(data.curves, self.units), loss_picture(data.loss_curve)]
+        plots = [
+            *lines[1:],
+            curve_picture(data.curves, self.units),
+            image_curve_picture(data.image_curves, self.units),
+            loss_picture(data.loss_curve),
+        ]
         yield self._section("Curves", self._plots([p for p in plots if p is not None]))
         yield self._section("Measured and rendered views", self._figures(view_pictures(data.views)))
         yield self._section("How good it is", self._metric_table())

@@ -210,6 +210,15 @@ def centreline_pictures(data: ReportData, units: Units) -> list[Picture]:
 
 def curve_picture(curves: Sequence[Curve], units: Units) -> Picture | None:
     """Attenuation over time at the named places."""
+    return _curves(curves, units, f"attenuation ({'1/mm' if units.metric else '1/unit'})", "Time-attenuation")
+
+
+def image_curve_picture(curves: Sequence[Curve], units: Units) -> Picture | None:
+    """Line integrals over time, measured in the pictures."""
+    return _curves(curves, units, "line integral", "Measured time-attenuation")
+
+
+def _curves(curves: Sequence[Curve], units: Units, axis: str, what: str) -> Picture | None:
     if not curves:
         return None
     figure = _plot_figure()
@@ -218,13 +227,12 @@ def curve_picture(curves: Sequence[Curve], units: Units) -> Picture | None:
         # A name between dollar signs would be read as a formula, one with a leading "_" be left out.
         label = units.plain(name).replace("$", r"\$").lstrip("_")
         ax.plot(times_s, values, color=colour, label=label, marker="o" if len(times_s) == 1 else None)
-    unit = "1/mm" if units.metric else "1/unit"
-    ax.set(xlabel="time from the first frame (s)", ylabel=f"attenuation ({unit})")
+    ax.set(xlabel="time from the first frame (s)", ylabel=axis)
     ax.legend(frameon=False, fontsize=8)
     _tidy(ax)
     left = len(curves) - _MAX_CURVES
-    caption = "Time-attenuation curves." + (f" {left} more are not shown." if left > 0 else "")
-    return _finish(figure, "Attenuation over time at chosen points", caption, "plot")
+    caption = f"{what} curves." + (f" {left} more are not shown." if left > 0 else "")
+    return _finish(figure, f"{what} over time at chosen places", caption, "plot")
 
 
 def loss_picture(loss_curve: Sequence[tuple[int, float]]) -> Picture | None:

@@ -45,25 +45,23 @@ def test_the_run_is_right(finished: Path, tiny_case: Path, capsys: pytest.Captur
     assert {"chamfer_sum_mm", "hd95_mm", "arrival_error_s", "psnr_4drgs"} <= found.keys()
 
 
-def test_render_and_export(finished: Path, tmp_path: Path) -> None:
-    out = tmp_path / "pictures"
-    words = [
-        "render",
-        str(finished),
-        "--out",
-        str(out),
-        "--angles",
-        "30,10",
-        "--times",
-        "1,2",
-        "--size",
-        "64",
-    ]
-    assert main([*words, "--format", "npy"]) == 0
-    assert len(list((out / "renders").glob("*.npy"))) == 2
-    for what, name in (("mesh", "m.stl"), ("volume", "v.nrrd"), ("gaussians", "g.ply")):
-        assert main(["export", str(finished), "--what", what, "--out", str(tmp_path / name)]) == 0
-        assert (tmp_path / name).stat().st_size > 0
+def test_the_own_input_is_found_again(
+    finished: Path, tiny_case: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without --input the run's own input is used, as long as it is the same."""
+    assert main(["evaluate", str(finished), "--truth", str(tiny_case / "truth"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert found["contract"] == 1 and found["psnr"] > 15
+    other = tiny_case / "fill_run.nii.gz"
+    whole = other.read_bytes()
+    try:
+        other.write_bytes(whole + b"x")
+        assert main(["evaluate", str(finished), "--truth", str(tiny_case / "truth"), "--json"]) == 0
+    finally:
+        other.write_bytes(whole)
+    captured = capsys.readouterr()
+    assert "psnr" not in json.loads(captured.out.strip().splitlines()[-1])
+    assert "has changed" in captured.err and "--input" in captured.err
 
 
 def test_a_finished_run_is_not_overwritten(
@@ -107,16 +105,3 @@ def test_wrong_words_get_one_sentence(
     assert main(filled) == code
     error = capsys.readouterr().err
     assert part in error and "Traceback" not in error
-
-
-def test_methods_and_version_as_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["methods", "--json"]) == 0
-    names = [m["name"] for m in json.loads(capsys.readouterr().out)["methods"]]
-    assert {"dynamic_vessels", "fdk", "classical_4d"} <= set(names)
-    assert main(["--version", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["contract"] == 1
-
-
-def test_inspect(tiny_case: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["inspect", str(tiny_case), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)

@@ -164,6 +164,18 @@ def test_arrival_is_taken_from_the_nearest_voxel(fork: tuple[Volume, Centreline]
     assert unknown.arrival_s is not None and np.isnan(unknown.arrival_s).all()
 
 
+@pytest.mark.parametrize("width", [2, 4, 6])
+@pytest.mark.parametrize("round_section", [False, True])
+def test_even_and_symmetric_sections_keep_their_middle_line(width: int, round_section: bool) -> None:
+    half = (np.arange(16) - 7.5)[:, None], (np.arange(16) - 7.5)[None, :]
+    radius = np.hypot(*half) if round_section else np.maximum(np.abs(half[0]), np.abs(half[1]))
+    mask = np.zeros((16, 16, 60), np.float32)
+    mask[..., 5:55] = (radius < width / 2 + 0.2)[..., None]
+    line = centrelines(label_of_mask(Volume(mask, np.eye(4))))
+    assert line.length_mm > 50 - width - 2
+    assert np.abs(line.points_mm[:, :2] - 7.5).max() < 0.6
+
+
 def test_wall_points_lie_on_the_wall() -> None:
     volume = straight_tube(2.0)
     points = wall_points_mm(vessel_label(volume))

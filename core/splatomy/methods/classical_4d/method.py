@@ -16,6 +16,9 @@ from splatomy.methods.classical_4d.config import Config
 from splatomy.prepare.fdk import fdk
 from splatomy.scene import Scene, Volume
 
+# Shadows below this share of the darkest give way to noise, so their ratios are drawn to zero.
+_WEAK_SHARE = 0.1
+
 
 def reconstruct(
     captures: Iterable[Capture | None],
@@ -43,9 +46,10 @@ def reconstruct(
     for t in range(frames):
         static = march(constraint.values, grid.affine_mm, capture.cameras[t])[0]
         static = gaussian_filter(static, config.blur_px)
-        seen = gaussian_filter(np.maximum(capture.images[t, ..., 0], 0), config.blur_px)
-        shadow = static > 0.02 * max(float(static.max()), 1e-6)
-        ratio = np.where(shadow, seen / np.maximum(static, 1e-6), 0)
+        # Clipped only after the blur: cutting noise at zero first would leave contrast where there is none.
+        seen = gaussian_filter(capture.images[t, ..., 0], config.blur_px)
+        weak = _WEAK_SHARE * max(float(static.max()), 1e-6)
+        ratio = seen * static / (static**2 + weak**2)
         ratios[t] = np.clip(ratio, 0, config.max_ratio)
         yield Progress("ratios", t + 1, frames)
     scene = VoxelScene(constraint, capture.times_s, ratios, capture.cameras)

@@ -28,11 +28,13 @@ from splatomy.methods.dynamic_vessels.config import Config
 from splatomy.methods.dynamic_vessels.model import VesselScene
 from splatomy.methods.dynamic_vessels.views import Views, binning_at
 from splatomy.prepare.fdk import fdk
+from splatomy.prepare.hull import has_few_directions, shadow_hull
 from splatomy.scene import Scene, Volume
 
 _TABLE_SIZE = 64
 _START_GRID = 140
 _SEED_SIGMA = 3.0
+_CHECKPOINT_WITHIN_S = 25.0
 
 
 def reconstruct(
@@ -55,6 +57,8 @@ def reconstruct(
         yield from trainer.start()
     else:
         trainer.restore(resume)
+    # At once: the first training step may compile kernels for a while, and a stop must keep something.
+    yield Snapshot("train", trainer.step, trainer.scene(), trainer.checkpoint())
     published = time.monotonic()
     reported = 0.0
     while trainer.step < config.steps:
@@ -66,7 +70,7 @@ def reconstruct(
             reported = now
             metrics = {"loss": float(loss), "gaussians": float(len(trainer.store))}
             yield Progress("train", trainer.step, config.steps, metrics)
-        if now - published > config.snapshot_every_s:
+        if now - published > min(config.snapshot_every_s, _CHECKPOINT_WITHIN_S):
             published = now
             yield Snapshot("train", trainer.step, trainer.scene(), trainer.checkpoint())
     scene = trainer.scene()
@@ -105,8 +109,12 @@ class _Trainer:
             # Hidden pixels must not reach the start either; empty is the likeliest value of a pixel.
             images = np.where(self.capture.occluded[..., None], np.float32(0), images)
         visible = replace(self.capture, images=images)
-        volume = yield from fdk(visible, grid=self.grid.binned(factor), device=self.device)
-        floor = _SEED_SIGMA * noise_level(volume.values)
+        if has_few_directions(self.capture):
+            volume = yield from shadow_hull(visible, self.grid.binned(factor))
+            floor = 0.0
+        else:
+            volume = yield from fdk(visible, grid=self.grid.binned(factor), device=self.device)
+            floor = _SEED_SIGMA * noise_level(volume.values)
         means, values = sample_bright_voxels(volume, self.config.num_start, floor, self.rng)
         if len(means) < 10:
             raise InputError(
@@ -272,7 +280,7 @@ class _Trainer:
 
     def is_seeding_due(self) -> bool:
         """True at a few moments spread over the growing part of the run."""
-        times = self.config.residual_seeds
+        times = 0 if has_few_directions(self.capture) else self.config.residual_seeds
         interval = int(self.config.grow_until * self.config.steps / (times + 1)) if times else 0
         return interval > 0 and self.step % interval == 0 and self.step // interval in range(1, times + 1)
 
