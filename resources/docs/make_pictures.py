@@ -12,7 +12,7 @@ OUT = Path(__file__).parent / "images"
 WANTED = {
     "Shaded surface": "vessels-surface",
     "maximum intensity": "vessels-mip",
-    "Arrival map": "vessels-arrival",
+    "arrival map": "vessels-arrival",
     "Agreement of the vessel label": "vessels-agreement",
 }
 _IMAGE = re.compile(r'<img class="[^"]*" alt="([^"]*)" src="data:image/png;base64,([^"]*)"')
