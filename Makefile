@@ -37,12 +37,12 @@ env: $(STAMPS)/env ## make .venv with what the product needs
 
 env-dev: $(STAMPS)/env-dev ## the same with what the tests need
 
-demo: env ## reconstruct a synthetic angiography run and write its report
+demo: env ## reconstruct a synthetic angiography run and an endoscopic clip, and write their reports
 	@rm -rf out/demo
-	@$(BIN)/splatomy demo angiography --out out/demo
-	@report=$$(find "$$PWD/out/demo" -name report.html | sort | head -n 1); \
-	if [ -z "$$report" ]; then echo "The demo wrote no report.html under out/demo." >&2; exit 1; fi; \
-	echo; echo "Report: $$report"
+	@$(BIN)/splatomy demo all --out out/demo
+	@reports=$$(find "$$PWD/out/demo" -path '*/run/report.html' | sort); \
+	if [ -z "$$reports" ]; then echo "The demo wrote no report.html under out/demo." >&2; exit 1; fi; \
+	echo; echo "Reports:"; echo "$$reports"
 
 test: env-dev ## style, types, layers and every test that needs minutes at most
 	$(BIN)/ruff check

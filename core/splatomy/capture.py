@@ -66,7 +66,7 @@ class Capture:
     cameras: one per frame, or None when unknown.
     occluded: (T, H, W) bool, True = hidden. target: True = the wanted object.
     synthetic: (T, H, W) bool, True = invented by inpainting.
-    depth_mm: (T, H, W), NaN = unknown.
+    depth_mm: (T, H, W), NaN = unknown. depth_confidence: (T, H, W) in [0, 1], 0 where the depth is unknown.
     noise_std: (T, H, W) standard deviation of the images' noise, up to one common factor.
     grid: where a volume is wanted, or None.
     metric: False forbids millimetre labels downstream.
@@ -82,6 +82,7 @@ class Capture:
     target: NDArray[np.bool_] | None = None
     synthetic: NDArray[np.bool_] | None = None
     depth_mm: NDArray[np.float32] | None = None
+    depth_confidence: NDArray[np.float32] | None = None
     noise_std: NDArray[np.float32] | None = None
     grid: Grid | None = None
     metric: bool = True
@@ -103,7 +104,7 @@ class Capture:
                 f"cameras ({len(self.cameras)} of {self.cameras.width_px}x{self.cameras.height_px}) "
                 f"must match the {frames} images of {width}x{height}"
             )
-        for name in ("occluded", "target", "synthetic", "depth_mm", "noise_std"):
+        for name in ("occluded", "target", "synthetic", "depth_mm", "depth_confidence", "noise_std"):
             array = getattr(self, name)
             if array is not None and array.shape != (frames, height, width):
                 raise ValueError(f"{name} must have shape {(frames, height, width)}, got {array.shape}")
@@ -126,6 +127,7 @@ class Capture:
             target=pick(self.target),
             synthetic=pick(self.synthetic),
             depth_mm=pick(self.depth_mm),
+            depth_confidence=pick(self.depth_confidence),
             noise_std=pick(self.noise_std),
         )
 

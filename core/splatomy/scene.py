@@ -15,12 +15,17 @@ from splatomy.geometry.cameras import Cameras
 
 @dataclass(frozen=True)
 class Render:
-    """Images of a scene: colour (N, H, W, C); alpha, depth_mm (N, H, W) and normals (N, H, W, 3) or None."""
+    """Images of a scene: colour (N, H, W, C); alpha, depth_mm (N, H, W) and normals (N, H, W, 3) or None.
+
+    depth_mm: along z, NaN = no surface. normals: unit, camera axes. evidence: (N, H, W) in [0, 1], the share
+    of real observations in what is shown, or None.
+    """
 
     colour: NDArray[np.float32]
     alpha: NDArray[np.float32] | None = None
     depth_mm: NDArray[np.float32] | None = None
     normals: NDArray[np.float32] | None = None
+    evidence: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

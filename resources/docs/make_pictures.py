@@ -8,29 +8,29 @@ import sys
 from pathlib import Path
 
 OUT = Path(__file__).parent / "images"
-# A part of the figure's alternative text in the report, and the name of the picture.
+# For each demo a part of the figure's alternative text in its report, and the name of the picture.
 WANTED = {
-    "Shaded surface": "vessels-surface",
-    "maximum intensity": "vessels-mip",
-    "arrival map": "vessels-arrival",
-    "Agreement of the vessel label": "vessels-agreement",
+    "angiography": {
+        "Shaded surface": "vessels-surface",
+        "maximum intensity": "vessels-mip",
+        "arrival map": "vessels-arrival",
+        "Agreement of the vessel label": "vessels-agreement",
+    },
+    "endoscopy": {"frame 13": "tissue-frame", "Deformation of": "tissue-deformation"},
 }
 _IMAGE = re.compile(r'<img class="[^"]*" alt="([^"]*)" src="data:image/png;base64,([^"]*)"')
 
 
 def main(demo: Path) -> None:
-    """Copies the wanted figures out of the report, which holds them inline."""
+    """Copies the wanted figures out of the reports, which hold them inline."""
     OUT.mkdir(exist_ok=True)
-    found = {}
-    for text, data in _IMAGE.findall((demo / "run" / "report.html").read_text()):
-        for part, name in WANTED.items():
-            if part in text:
-                found[name] = base64.b64decode(data)
-    missing = sorted(set(WANTED.values()) - set(found))
-    if missing:
-        raise SystemExit(f"The report has no figure for {', '.join(missing)}.")
-    for name, data in found.items():
-        (OUT / f"{name}.png").write_bytes(data)
+    for kind, wanted in WANTED.items():
+        figures = _IMAGE.findall((demo / kind / "run" / "report.html").read_text())
+        for part, name in wanted.items():
+            data = [data for text, data in figures if part in text]
+            if not data:
+                raise SystemExit(f"The {kind} report has no figure for {name}.")
+            (OUT / f"{name}.png").write_bytes(base64.b64decode(data[0]))
 
 
 if __name__ == "__main__":

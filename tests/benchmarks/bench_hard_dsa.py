@@ -2,7 +2,7 @@
 
 For each seed: the phantom ``hard`` (512 x 512 detector, 280^3 voxels of 0.4 mm), a filtered
 back-projection of 30 views with several windows, and ``dynamic_vessels``; all through the command
-line, all against the exact truth. Prints a table and writes resources/benchmarks/hard_dsa.json.
+line, all against the exact truth. Prints a table and writes resources/benchmarks/<preset>_dsa.json.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from splatomy.io.truth import read_truth
 from splatomy.io.volume import read_volume
 from splatomy.metrics.volume import dice_best, recall_by_radius
 
-OUT = Path(__file__).parents[2] / "resources" / "benchmarks" / "hard_dsa.json"
+OUT = Path(__file__).parents[2] / "resources" / "benchmarks"
 FDK_CUTOFFS = (0.5, 0.7)
 KEYS = (
     "dice_own",
@@ -105,8 +105,8 @@ def main() -> None:
         "preset": arguments.preset,
         "rows": table,
     }
-    OUT.parent.mkdir(parents=True, exist_ok=True)
-    OUT.write_text(json.dumps(facts, indent=1) + "\n")
+    OUT.mkdir(parents=True, exist_ok=True)
+    (OUT / f"{arguments.preset}_dsa.json").write_text(json.dumps(facts, indent=1) + "\n")
 
 
 def _text(value: float | None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from argparse import Namespace
 from collections.abc import Callable
@@ -18,14 +17,14 @@ from splatomy.cli.evaluate import evaluate
 from splatomy.cli.export import export
 from splatomy.cli.job import job
 from splatomy.cli.machine import machine_facts, machine_lines
+from splatomy.cli.masks import masks
+from splatomy.cli.phantom_folder import own_folder
 from splatomy.cli.progress import drive
 from splatomy.cli.render import render
+from splatomy.cli.tissue import Layout, demo_endoscopy, written_tissue
 from splatomy.cli.vessels import vessels
-from splatomy.engine import (
-    ProductOptions,
-    RunRequest,
-    run,
-)
+from splatomy.cli.weights import weights
+from splatomy.engine import ProductOptions, RunRequest, default_method, run
 from splatomy.engine.background import beside
 from splatomy.errors import InputError
 from splatomy.events import Progress, Task
@@ -38,7 +37,11 @@ from splatomy.method import config_schema, list_methods
 from splatomy.phantoms.vessels import VesselPhantom, make_vessels
 
 # What these commands write into --out: --force removes nothing else.
-_PHANTOM_FILES = ("mask_run.nii.gz", "fill_run.nii.gz", "DSA.nii.gz", "transforms.json", "truth")
+_PHANTOM_FILES = (
+    "mask_run.nii.gz", "fill_run.nii.gz", "DSA.nii.gz", "transforms.json", "truth",
+    "images", "masks", "depth", "poses_bounds.npy", "splatomy.json",
+    "stereo.mp4", "groundtruth.txt", "StereoCalibration.ini",
+)  # fmt: skip
 _DEMO_FILES = ("case", "run", "run_fdk", "comparison.json")
 
 
@@ -131,31 +134,17 @@ def write_phantom(case: Path, phantom: VesselPhantom) -> None:
     write_truth(case / "truth", truth, {"volume": "mean over time", "provenance": list(phantom.provenance)})
 
 
-def _own_folder(path: Path, force: bool, own: tuple[str, ...], what: str) -> None:
-    """Makes the folder ready; only what an earlier run of the same command made is ever removed.
-
-    Raises:
-        InputError: the folder holds something else, or an earlier result that must not be replaced.
-    """
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path} is a file: expected a folder. Choose another --out.")
-    found = sorted(entry.name for entry in path.iterdir()) if path.exists() else []
-    foreign = [name for name in found if name not in own]
-    if foreign:
-        raise InputError(
-            f"{path} holds other things than {what} ({foreign[0]}): nothing is written there. "
-            "Choose another --out."
-        )
-    if found and not force:
-        raise InputError(f"{path} is not empty. Use --force to overwrite it, or choose another --out.")
-    for name in found:
-        entry = path / name
-        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-    path.mkdir(parents=True, exist_ok=True)
-
-
 def _phantom(arguments: Namespace) -> None:
-    _own_folder(arguments.out, arguments.force, _PHANTOM_FILES, "a phantom")
+    own_folder(arguments.out, arguments.force, _PHANTOM_FILES, "a phantom")
+    if arguments.kind == "tissue":
+        if arguments.volume:
+            raise InputError("--volume fills vessels: expected it with phantom vessels only. Leave it out.")
+        layout: Layout = arguments.layout or "endonerf"
+        drive(written_tissue(arguments.out, arguments.preset, arguments.seed, layout))
+        _say(f"Phantom: {arguments.out}")
+        return
+    if arguments.layout:
+        raise InputError("--layout is for the tissue phantom: expected it with phantom tissue. Leave it out.")
     volume = read_volume(arguments.volume) if arguments.volume else None
     drive(_written_phantom(arguments.out, make_vessels(arguments.preset, arguments.seed, volume)))
     _say(f"Phantom: {arguments.out}")
@@ -184,13 +173,14 @@ def parse_settings(config: Path | None, pairs: list[str]) -> dict[str, Any]:
 
 
 def _reconstruct(arguments: Namespace) -> None:
+    options = _options(arguments)
     request = RunRequest(
         source=arguments.input,
         out=arguments.out,
-        method=arguments.method,
+        method=arguments.method or default_method(arguments.input, options),
         preset=arguments.preset,
         settings=parse_settings(arguments.config, arguments.set),
-        options=_options(arguments),
+        options=options,
         num_views=arguments.views,
         device=arguments.device,
         seed=arguments.seed,
@@ -243,9 +233,20 @@ def _demo_task(out: Path, seed: int) -> Task[Path]:
 
 
 def _demo(arguments: Namespace) -> None:
-    _own_folder(arguments.out, True, _DEMO_FILES, "an earlier demo")
-    report = drive(_demo_task(arguments.out, arguments.seed))
-    table = json.loads((arguments.out / "comparison.json").read_text())
+    if arguments.kind == "angiography":
+        _demo_angiography(arguments.out, arguments.seed)
+    elif arguments.kind == "endoscopy":
+        demo_endoscopy(arguments.out, arguments.seed)
+    else:
+        own_folder(arguments.out, True, ("angiography", "endoscopy"), "earlier demos")
+        _demo_angiography(arguments.out / "angiography", arguments.seed)
+        demo_endoscopy(arguments.out / "endoscopy", arguments.seed)
+
+
+def _demo_angiography(out: Path, seed: int) -> None:
+    own_folder(out, True, _DEMO_FILES, "an earlier demo")
+    report = drive(_demo_task(out, seed))
+    table = json.loads((out / "comparison.json").read_text())
     keys = (
         "dice_own",
         "dice_best",
@@ -267,11 +268,13 @@ COMMANDS: dict[str, Callable[[Namespace], None]] = {
     "methods": _methods,
     "inspect": _inspect,
     "phantom": _phantom,
+    "masks": lambda arguments: masks(arguments, _options(arguments)),
     "reconstruct": _reconstruct,
     "vessels": vessels,
     "render": render,
     "export": export,
     "evaluate": evaluate,
     "demo": _demo,
+    "weights": weights,
     "job": job,
 }

@@ -14,6 +14,7 @@ from splatomy.engine import find_own_input, open_capture, recorded_options
 from splatomy.errors import InputError
 from splatomy.events import Notice, Progress, Task
 from splatomy.io.run import RunFolder
+from splatomy.io.truth_endoscopy import is_tissue_truth
 
 
 def _own_capture(folder: RunFolder, arguments: Namespace) -> Task[Capture | None]:
@@ -22,6 +23,8 @@ def _own_capture(folder: RunFolder, arguments: Namespace) -> Task[Capture | None
     Raises:
         InputError: the input that was given cannot be opened.
     """
+    if is_tissue_truth(arguments.truth):
+        return None
     if arguments.truth.is_dir() and not (arguments.truth / "projections.npy").exists():
         text = "The truth has no projections.npy: held-out views are not measured."
         yield Notice("info", "views-skipped", text)

@@ -8,7 +8,6 @@ from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +17,7 @@ from splatomy.cli.render import grey_top, picture_of
 from splatomy.cli.shots import (
     DEFAULT_SIZE_PX,
     Shot,
+    check_c_arm,
     check_size,
     check_time,
     chosen_views,
@@ -36,7 +36,7 @@ from splatomy.extract.vessels import vessel_label
 from splatomy.geometry.conebeam import cameras_at_angles
 from splatomy.io.atomic import atomic_path
 from splatomy.io.mesh import MESH_SUFFIXES, read_mesh, write_mesh
-from splatomy.io.movie import open_movie
+from splatomy.io.movie import captioned, open_movie
 from splatomy.io.run import RunFolder
 from splatomy.io.volume import read_volume, sequence_file, write_volume
 from splatomy.scene import Scene, Volume
@@ -49,7 +49,6 @@ SUFFIXES = {
 }
 FRAMES_PER_S = 20
 _TURN_S = 8.0
-_CAPTION = "Synthetic view. Research use only."
 _SEQUENCE_TIMES = 20
 _FULLEST_SAMPLES = 12
 
@@ -91,6 +90,11 @@ def run_grid(folder: RunFolder) -> Grid:
     Raises:
         InputError: the run knows none.
     """
+    if "clip" in folder.record():
+        raise InputError(
+            f"{folder.path.name} was made from an endoscopic clip, which has surfaces and no volume: "
+            "expected --what mesh, gaussians or video. Choose one of them."
+        )
     made = folder.path / "volumes" / "volume.nii.gz"
     if made.exists():
         return read_volume(made).grid
@@ -109,16 +113,22 @@ def volume_at(folder: RunFolder, time_s: float | None) -> Volume:
     made = folder.path / "volumes" / "volume.nii.gz"
     if time_s is None and made.exists():
         return read_volume(made)
+    grid = run_grid(folder)
     scene = load_scene(folder)
     if time_s is not None:
         check_time(time_s, time_range(folder, scene))
-    return scene.volume(run_grid(folder), time_s)
+    return scene.volume(grid, time_s)
 
 
 def _export_mesh(folder: RunFolder, arguments: Namespace) -> Task[None]:
-    """The run's own mesh in the wanted format, or the vessels' surface at one time."""
+    """The run's own mesh in the wanted format, or the surface at one time; of a clip the first one."""
+    scene = load_scene(folder) if "clip" in folder.record() else None
     made = folder.path / "meshes" / "mesh.ply"
-    if arguments.time is None and made.exists():
+    if scene is not None:
+        time_s = scene.time_range_s[0] if arguments.time is None else arguments.time
+        check_time(time_s, time_range(folder, scene))
+        mesh = scene.surface(time_s)
+    elif arguments.time is None and made.exists():
         mesh = read_mesh(made)
     else:
         volume = volume_at(folder, arguments.time)
@@ -142,9 +152,10 @@ def _export_sequence(folder: RunFolder, out: Path) -> Task[None]:
         with atomic_path(out) as temporary:
             shutil.copyfile(made, temporary)
         return
+    whole = run_grid(folder)
     scene = load_scene(folder)
     times = np.linspace(*scene.time_range_s, _SEQUENCE_TIMES)
-    grid = sequence_grid(run_grid(folder), len(times))
+    grid = sequence_grid(whole, len(times))
     coarse = grid.binned(4)
     first = scene.volume(coarse, float(times[0])).values
     if all(np.array_equal(first, scene.volume(coarse, float(t)).values) for t in times[1:]):
@@ -196,6 +207,7 @@ def turn_shots(folder: RunFolder, scene: Scene, arguments: Namespace) -> list[Sh
     Raises:
         InputError: the angles or the time cannot be used.
     """
+    check_c_arm(folder, "--turn")
     own = run_views(folder)
     primary, secondary = parse_angles(arguments.angles or "0,0", own.positioner_angles)
     check_size(arguments.size)
@@ -217,26 +229,15 @@ def turn_shots(folder: RunFolder, scene: Scene, arguments: Namespace) -> list[Sh
     ]
 
 
-def _captioned(picture: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
-    """The RGB picture with its time above and what it is below."""
-    out = np.ascontiguousarray(picture)
-    height, width = picture.shape[:2]
-    size, thick = max(0.3, width / 900), max(1, width // 500)
-    margin = max(4, width // 50)
-    lines = ((text, margin + round(22 * size)), (_CAPTION, height - margin))
-    for line, row in lines:
-        # A white rim keeps the words readable over vessels.
-        for colour, weight in (((255, 255, 255), 3 * thick), ((30, 30, 30), thick)):
-            cv2.putText(out, line, (margin, row), cv2.FONT_HERSHEY_SIMPLEX, size, colour, weight, cv2.LINE_AA)
-    return out
-
-
 def _pictures(scene: Scene, shots: list[Shot]) -> Iterator[NDArray[np.uint8]]:
     """The captioned frames, one grey scale for all; a colour scene keeps its colours."""
-    top = grey_top(scene, shots)
+    top: float | None = None
     for shot in shots:
-        image = picture_of("colour", scene.render(shot.camera, shot.time_s).colour[0], top)
-        yield _captioned(image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2), shot.name)
+        made = scene.render(shot.camera, shot.time_s).colour[0]
+        if top is None:
+            top = grey_top(scene, shots) if made.shape[-1] == 1 else 1.0
+        image = picture_of("colour", made, top)
+        yield captioned(image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2), shot.name)
 
 
 def _check_moves(scene: Scene, shots: list[Shot], name: str) -> None:

@@ -46,6 +46,15 @@ def _views(text: str) -> int | tuple[int, ...]:
     return numbers[0] if len(numbers) == 1 else numbers
 
 
+def _num_views(text: str) -> int | str:
+    if text == "endonerf":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a whole number or endonerf, got {text!r}") from None
+
+
 def _classes(text: str) -> tuple[int, ...]:
     return tuple(n for n in _whole_numbers(text, 1024, ",") if n is not None)
 
@@ -111,15 +120,43 @@ def build_parser() -> argparse.ArgumentParser:
     add.add_argument("--json", action="store_true", help="as JSON")
     _input_options(add)
 
-    add = command("phantom", "make a simulated input with its truth", "phantom vessels --out CASE --seed 1")
-    add.add_argument("kind", choices=["vessels"])
+    add = command(
+        "phantom",
+        "make a simulated input with its truth",
+        "phantom vessels --out CASE --seed 1",
+        "phantom tissue --out CLIP --layout stereomis",
+    )
+    add.add_argument("kind", choices=["vessels", "tissue"])
     add.add_argument("--out", type=Path, required=True, help="new folder")
-    add.add_argument("--preset", default="demo", help="size and difficulty (demo, tiny, hard, full)")
+    add.add_argument("--preset", default="demo", help="size and difficulty (demo, tiny, hard, ...)")
     add.add_argument("--seed", type=int, default=0)
+    add.add_argument(
+        "--layout", choices=["endonerf", "stereomis"],
+        help="tissue: one eye with depth (default), or stereo video with calibration",
+    )  # fmt: skip
     add.add_argument(
         "--volume", type=Path, help="a vessel volume or mask to be filled instead of a grown tree"
     )
     add.add_argument("--force", action="store_true", help="replace an earlier phantom")
+
+    add = command(
+        "masks",
+        "propose masks of the instruments, as a case to review",
+        "masks CLIP.mp4 --out CASE.splatomy",
+        "masks CASE.splatomy --out CASE.splatomy --propagate",
+    )
+    add.add_argument("input", type=Path, help="endoscopic video or folder, or the case itself to carry on")
+    add.add_argument("--out", type=Path, required=True, help="case folder, new or to be carried on")
+    add.add_argument(
+        "--propagate", action="store_true", help="carry the reviewed or given masks to the other frames"
+    )
+    add.add_argument("--model", type=Path, metavar="FILE.onnx", help="a segmentation model that proposes")
+    add.add_argument(
+        "--classes", type=_classes, metavar="N,...", help="the model's classes that hide tissue (default all)"
+    )
+    add.add_argument("--device", default="auto", help="of the model: auto, cpu, cuda or cuda:K")
+    add.add_argument("--force", action="store_true", help="make an earlier case anew")
+    _input_options(add)
 
     add = command(
         "reconstruct",
@@ -129,11 +166,14 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add.add_argument("input", type=Path, help="file or folder; see `splatomy inspect`")
     add.add_argument("--out", type=Path, required=True, help="run folder")
-    add.add_argument("--method", default="dynamic_vessels", help="see `splatomy methods`")
+    add.add_argument("--method", help="see `splatomy methods`; without it the one for the input's kind")
     add.add_argument("--preset", default="standard", help="draft, standard or best")
     add.add_argument("--config", type=Path, help="settings as a JSON object")
     add.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting")
-    add.add_argument("--views", type=int, help="train on this many frames, hold out the others")
+    add.add_argument(
+        "--views", type=_num_views, metavar="N|endonerf",
+        help="train on this many frames, or on all but every 8th as EndoNeRF does; hold out the others",
+    )  # fmt: skip
     add.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:K")
     add.add_argument("--seed", type=int, default=0)
     add.add_argument("--threshold", type=float, help="one vessel level in 1/mm instead of the local choice")
@@ -187,7 +227,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--out", type=Path, required=True,
         help="mesh: ply obj stl glb vtp; volume: nii.gz nrrd mha seq.nrrd (4D); gaussians: ply; video: mp4",
     )  # fmt: skip
-    add.add_argument("--time", type=float, metavar="S", help="seconds; without it the mean over time")
+    add.add_argument(
+        "--time", type=float, metavar="S", help="seconds; without it the mean over time, of a clip the start"
+    )
     _camera_options(add, "the middle input view")
     add.add_argument(
         "--turn", action="store_true", help="video: one turn of the C-arm, at the time of most contrast"
@@ -196,17 +238,31 @@ def build_parser() -> argparse.ArgumentParser:
 
     add = command("evaluate", "figures of a run against truth", "evaluate RUN --truth CASE/truth --json")
     add.add_argument("run", type=Path)
-    add.add_argument("--truth", type=Path, required=True, help="folder with vessels.nii.gz, mesh.ply, ...")
+    add.add_argument("--truth", type=Path, required=True, help="folder with vessels.nii.gz, rgb/, ...")
     add.add_argument("--input", type=Path, help="the run's input if it moved, for the held-out views")
     add.add_argument("--protocol", choices=["default", "4drgs"], default="default")
     add.add_argument("--json", action="store_true", help="as JSON")
 
     add = command(
-        "demo", "phantom, reconstruction, evaluation and report in one go", "demo angiography --out DEMO"
+        "demo",
+        "phantom, reconstruction, evaluation and report in one go",
+        "demo angiography --out DEMO",
+        "demo endoscopy --out DEMO",
     )
-    add.add_argument("kind", nargs="?", choices=["angiography", "all"], default="angiography")
+    add.add_argument("kind", nargs="?", choices=["angiography", "endoscopy", "all"], default="angiography")
     add.add_argument("--out", type=Path, required=True, help="new folder, or that of an earlier demo")
     add.add_argument("--seed", type=int, default=0)
+
+    add = command(
+        "weights",
+        "check or convert published model weights",
+        "weights check WEIGHTS --json",
+        "weights convert WEIGHTS --out CONVERTED",
+    )
+    add.add_argument("verb", choices=["check", "convert"])
+    add.add_argument("folder", type=Path, help="the folder that holds diffinpaint, sd-vae-ft-mse, ...")
+    add.add_argument("--out", type=Path, help="convert: folder for the safetensors files")
+    add.add_argument("--json", action="store_true", help="as JSON")
 
     add = command("job", "a reconstruction under the supervision of a front end", "job run JOB.json")
     add.add_argument("verb", choices=["run"])

@@ -82,11 +82,17 @@ def picture_of(what: str, image: NDArray[np.floating], top: float) -> NDArray[An
     return np.asarray(np.rint(np.clip(clean, 0, 1) * 255), dtype=np.uint8)
 
 
-def _render_task(scene: Scene, shots: list[Shot], out: Path, wanted: list[str], suffix: str) -> Task[int]:
-    """The number of pictures written; views.json lists them with cameras and times."""
-    check_quantities(scene.render(shots[0].camera, shots[0].time_s), wanted)
+def _render_task(
+    scene: Scene, shots: list[Shot], out: Path, wanted: list[str], suffix: str, metric: bool
+) -> Task[int]:
+    """The number of pictures written; views.json lists them with cameras and times.
+
+    metric: False = the scene's lengths have no unit.
+    """
     yield Progress("render", 0, len(shots))
-    is_grey = suffix == "png" and "colour" in wanted
+    first = scene.render(shots[0].camera, shots[0].time_s)
+    check_quantities(first, wanted)
+    is_grey = suffix == "png" and "colour" in wanted and first.colour.shape[-1] == 1
     top = grey_top(scene, shots) if is_grey else 0.0
     files = []
     for n, shot in enumerate(shots):
@@ -101,10 +107,10 @@ def _render_task(scene: Scene, shots: list[Shot], out: Path, wanted: list[str], 
             files.append(name)
         yield Progress("render", n + 1, len(shots))
     extra: dict[str, Any] = {"files": files, "what": wanted}
-    if is_grey and made.colour.shape[-1] == 1:
+    if is_grey:
         extra["black_line_integral"] = top
     if suffix == "png" and "depth" in wanted:
-        extra["depth_scale_mm"] = DEPTH_STEP_MM
+        extra["depth_scale_mm" if metric else "depth_scale"] = DEPTH_STEP_MM
     cameras = Cameras.concatenate([shot.camera for shot in shots])
     write_views(out / "views.json", Views(cameras, np.array([shot.time_s for shot in shots])), **extra)
     return len(files)
@@ -128,5 +134,6 @@ def render(arguments: Namespace) -> None:
     folder = RunFolder(arguments.run)
     scene = load_scene(folder)
     shots = choose_shots(folder, scene, arguments)
-    count = drive(_render_task(scene, shots, arguments.out, wanted, arguments.format))
+    metric = folder.record().get("metric", True) is not False
+    count = drive(_render_task(scene, shots, arguments.out, wanted, arguments.format, metric))
     sys.stdout.write(f"{count} pictures: {arguments.out}\n")

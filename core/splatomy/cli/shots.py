@@ -45,6 +45,15 @@ def run_views(folder: RunFolder) -> Views:
     return read_views(path, 1, 1)
 
 
+def check_c_arm(folder: RunFolder, option: str) -> None:
+    """Raises InputError for an option of angiography when the run is of an endoscopic clip."""
+    if "clip" in folder.record():
+        raise InputError(
+            f"{option} turns a C-arm, but {folder.path.name} was made from an endoscopic clip: expected "
+            "--cameras there. Choose input, fixed:K or a file."
+        )
+
+
 def parse_angles(text: str, positioner: bool) -> tuple[float, float]:
     """Primary and secondary gantry angle in radians of PRIMARY,SECONDARY in degrees.
 
@@ -145,6 +154,7 @@ def chosen_views(folder: RunFolder, arguments: Namespace) -> Views:
     check_size(arguments.size)
     words = arguments.cameras or "input"
     if arguments.angles is not None:
+        check_c_arm(folder, "--angles")
         own = run_views(folder)
         angles = parse_angles(arguments.angles, own.positioner_angles)
         return Views(cameras_at_angles(own.cameras, *angles, arguments.size or DEFAULT_SIZE_PX))

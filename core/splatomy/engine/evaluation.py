@@ -14,6 +14,7 @@ from splatomy.engine.background import beside
 from splatomy.engine.holdout import training_frames
 from splatomy.engine.loading import load_scene
 from splatomy.engine.own_input import recorded_options
+from splatomy.engine.tissue_evaluation import tissue_figures
 from splatomy.errors import InputError
 from splatomy.events import Notice, Progress, Task
 from splatomy.io.dsa import Window
@@ -21,6 +22,7 @@ from splatomy.io.mesh import read_mesh
 from splatomy.io.options import InputOptions
 from splatomy.io.run import RunFolder
 from splatomy.io.truth import Truth, read_truth
+from splatomy.io.truth_endoscopy import is_tissue_truth
 from splatomy.io.volume import read_volume
 from splatomy.metrics.image import image_metrics, psnr_minmax, ssim_minmax
 from splatomy.metrics.surface import surface_metrics, vertex_metrics
@@ -38,6 +40,9 @@ def evaluate(
     Raises:
         InputError: the truth folder holds nothing to compare with, or does not match the run.
     """
+    if is_tissue_truth(truth_path):
+        figures = yield from tissue_figures(folder, truth_path)
+        return {key: _plain(value) for key, value in figures.items()}
     truth = read_truth(truth_path)
     found: dict[str, Any] = {}
     yield Progress("evaluate", 0, 3)

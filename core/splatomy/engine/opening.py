@@ -31,15 +31,31 @@ def open_capture(path: Path, options: InputOptions) -> Task[Capture]:
     Raises:
         InputError: the input cannot be used.
     """
+    capture, _ = yield from open_source(path, options)
+    return capture
+
+
+def open_source(path: Path, options: InputOptions) -> Task[tuple[Capture, EndoscopyInput | None]]:
+    """The input as one Capture, and, if it is an endoscopic clip, all that was read of it.
+
+    Raises:
+        InputError: the input cannot be used.
+    """
     yield Progress("open", 0, 1)
     if is_endoscopy(path, options):
         clip = yield from open_clip(path, options)
-        return clip.capture()
+        return clip.capture(), clip
     source = yield from beside("open", 0, 1, partial(open_input, path, options))
     yield Progress("open", 1, 1)
     for problem in source.problems:
         yield Notice("warning", "input", problem)
-    return (yield from capture_from_dsa(source))
+    capture = yield from capture_from_dsa(source)
+    return capture, None
+
+
+def default_method(path: Path, options: InputOptions) -> str:
+    """The name of the method for an input when none is asked for."""
+    return "dynamic_tissue" if is_endoscopy(path, options) else "dynamic_vessels"
 
 
 def open_clip(path: Path, options: InputOptions) -> Task[EndoscopyInput]:

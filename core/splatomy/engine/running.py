@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import resource
+import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,93 +19,35 @@ from splatomy.capture import Capture, Grid
 from splatomy.engine.background import beside
 from splatomy.engine.evaluation import evaluate
 from splatomy.engine.holdout import holdout_metrics, training_frames
-from splatomy.engine.opening import open_capture
+from splatomy.engine.opening import open_source
 from splatomy.engine.overlap import view_overlap
 from splatomy.engine.own_input import input_record
-from splatomy.engine.products import ProductOptions, make_products, report_data
+from splatomy.engine.preparing import PreparedClip, prepare_clip
+from splatomy.engine.products import make_products, report_data
+from splatomy.engine.request import RunRequest, check_requirements, pick_device
 from splatomy.engine.resuming import (
     check_same_input,
     check_same_settings,
     losses_until,
     stored_checkpoint,
 )
-from splatomy.errors import InputError
-from splatomy.events import Checkpoint, Event, Notice, Progress, Snapshot, Task, event_json
+from splatomy.engine.tissue_products import make_tissue_products, tissue_report
+from splatomy.events import Checkpoint, Event, Notice, Progress, Snapshot, T, Task, event_json
 from splatomy.io.atomic import write_json
-from splatomy.io.dsa import InputOptions
+from splatomy.io.endoscopy import EndoscopyInput
 from splatomy.io.run import RunFolder, check_run_path, prepare_run
 from splatomy.io.truth import read_truth
 from splatomy.io.views import Views, write_views
 from splatomy.io.volume import write_volume
 from splatomy.method import MethodSpec, find_method, load_symbol, make_config
-from splatomy.report import write_report
+from splatomy.report import ReportData, write_report
 from splatomy.scene import Scene
 
 CHECKPOINT_EVERY_S = 14.0
-"""The first one is written as soon as a method offers it."""
+_SECOND_CHECKPOINT_S = 5.0
+"""The first one is written as soon as a method offers it, which may be before its first step."""
 _MAX_UNFINISHED_VOXELS = 4_000_000
 """Larger volumes of stopped runs are binned: stopping may take 2 s. The scene is kept in full."""
-
-
-@dataclass(frozen=True)
-class RunRequest:
-    """What a user asked for."""
-
-    source: Path
-    out: Path
-    method: str = "dynamic_vessels"
-    preset: str = "standard"
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    options: InputOptions = field(default_factory=InputOptions)
-    num_views: int | None = None
-    device: str = "auto"
-    seed: int = 0
-    resume: bool = False
-    force: bool = False
-    products: ProductOptions = field(default_factory=ProductOptions)
-    truth: Path | None = None
-    """A truth folder: the run is evaluated and its report shows the figures."""
-    peer_metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Figures of other methods on the same input, for the report."""
-    on_held: Callable[[RunFolder], None] | None = None
-    """Called once when the folder is ready; from then on the caller writes events.jsonl."""
-
-
-def pick_device(name: str) -> torch.device:
-    """The torch device of "auto", "cpu", "cuda" or "cuda:K".
-
-    Raises:
-        InputError: it does not exist here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cpu":
-        return torch.device("cpu")
-    kind, _, index = name.partition(":")
-    if kind != "cuda" or not (index == "" or index.isdigit()):
-        raise InputError(f"Device {name!r} is unknown: expected auto, cpu, cuda or cuda:K.")
-    if not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count():
-        raise InputError(
-            f"Device {name} is not on this machine (CUDA devices: {torch.cuda.device_count()}). "
-            "Use --device cpu."
-        )
-    return torch.device(name)
-
-
-def _check_requirements(spec: MethodSpec, capture: Capture) -> None:
-    """Raises InputError when the capture lacks what the method needs."""
-    for name in spec.requires:
-        if getattr(capture, name) is None:
-            raise InputError(
-                f"Method {spec.name} needs {name}, which the input does not have. "
-                "Give the geometry with --geometry FILE (3x4 matrices as CSV, RTK XML or JSON)."
-            )
-    if spec.modality is not capture.modality:
-        raise InputError(
-            f"Method {spec.name} works on {spec.modality} images: expected those, got {capture.modality}."
-        )
-    if len(capture) < 2:
-        raise InputError(f"Method {spec.name} needs at least 2 frames, got {len(capture)}. Give a whole run.")
 
 
 def run(request: RunRequest) -> Task[RunFolder]:
@@ -130,8 +70,8 @@ def run(request: RunRequest) -> Task[RunFolder]:
         check_same_settings(before, asked, dataclasses.asdict(config))
     opening: list[Event] = []
     started = time.perf_counter()
-    capture = yield from _heard(open_capture(request.source, request.options), opening)
-    _check_requirements(spec, capture)
+    capture, clip = yield from _heard(open_source(request.source, request.options), opening)
+    check_requirements(spec, capture, clip)
     train, held = training_frames(len(capture), request.num_views)
     work = partial(input_record, folder, request.source, request.options)
     own = yield from beside("open", 1, 1, work)
@@ -148,7 +88,7 @@ def run(request: RunRequest) -> Task[RunFolder]:
             request.on_held(folder)
         for event in opening:
             job.note(event)
-        yield from job.drive(capture, train, held, own)
+        yield from job.drive(capture, train, held, own, clip)
     return folder
 
 
@@ -156,16 +96,26 @@ def _is_begun(request: RunRequest) -> bool:
     return request.resume and (request.out / "run.json").exists()
 
 
-def _heard(task: Task[Capture], events: list[Event]) -> Task[Capture]:
+def _heard(task: Task[T], events: list[Event]) -> Task[T]:
     """The task's product; its events are passed on and kept."""
     while True:
         try:
             event = next(task)
         except StopIteration as stop:
-            product: Capture = stop.value
+            product: T = stop.value
             return product
         events.append(event)
         yield event
+
+
+def peak_memory_mb() -> float | None:
+    """The most memory that this process has held, MiB; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
 
 
 def _clock(moment: float | None = None) -> str:
@@ -229,7 +179,7 @@ class _Job:
             "start": self.record.get("start", _clock(self.started)),
             "state": state,
             "timings_s": {k: round(v, 3) for k, v in self.timings.items()},
-            "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+            "peak_memory_mb": peak_memory_mb(),
             "notices": list(dict.fromkeys(self.notices)),
             **extra,
         }
@@ -274,16 +224,31 @@ class _Job:
         self.saved_step = snapshot.step
 
     def drive(
-        self, capture: Capture, train: NDArray[np.intp], held: NDArray[np.intp], own: Mapping[str, Any]
+        self,
+        capture: Capture,
+        train: NDArray[np.intp],
+        held: NDArray[np.intp],
+        own: Mapping[str, Any],
+        clip: EndoscopyInput | None,
     ) -> Task[None]:
         """Trains, measures and writes everything; ``own`` is the input's part of the record."""
         torch.manual_seed(self.request.seed)
         np.random.seed(self.request.seed)  # noqa: NPY002 - third-party code may draw from it
         try:
             self._write_record("running", **own, world=capture.world)
-            self._write_views(capture)
-            scene = yield from self._train(capture.frames(train))
-            yield from self._finish(scene, capture, held)
+            if clip is None:
+                self._write_views(capture)
+                scene = yield from self._train(capture.frames(train))
+                yield from self._finish(scene, capture, held)
+            else:
+                where = self.folder.path / "prepared"
+                prepared = yield from self._watch(prepare_clip(where, clip, capture, train, own))
+                opened = {"frames": clip.frames.tolist(), "crop": list(clip.crop), "bin": clip.bin}
+                observed = prepared.observed
+                self._write_record("running", world=observed.world, metric=observed.metric, clip=opened)
+                self._write_views(observed)
+                scene = yield from self._train(prepared.training)
+                yield from self._finish_clip(scene, prepared, held)
         except GeneratorExit:
             self._keep_unfinished("cancelled", capture.grid)
             raise
@@ -303,25 +268,51 @@ class _Job:
         self.record["timings_s"] = self.timings
         task = make_products(self.folder, self.spec, scene, capture, held, self.request.products)
         made = yield from self._watch(task)
+        found = yield from self._evaluated(capture, "4drgs")
         truth_label = None
         if self.request.truth is not None:
-            self._write_record("running")
-            found = yield from self._watch(evaluate(self.folder, self.request.truth, capture, "4drgs"))
-            write_json(self.folder.file("evaluation.json"), {"contract": 1, **found})
-            metrics = {**metrics, **found}
             truth = read_truth(self.request.truth).label
             truth_label = None if truth is None else (truth.values > 0).astype(np.uint8)
         if self.request.products.report:
             extras = {
-                "metrics": metrics,
-                "losses": self.losses,
-                "timings_s": self.timings,
-                "record": self.record,
+                **self._told({**metrics, **found}),
                 "peer_metrics": self.request.peer_metrics,
                 "truth_label": truth_label,
             }
             data = report_data(self.spec, made.vessels, capture, made.views, made.curves, extras)
-            yield from self._watch(_report(partial(write_report, self.folder.file("report.html"), data)))
+            yield from self._watch(_report(self.folder, data))
+
+    def _finish_clip(self, scene: Scene, clip: PreparedClip, held: NDArray[np.intp]) -> Task[None]:
+        """The same for an endoscopic clip."""
+        self.folder.save_scene(scene.state())
+        metrics = yield from self._watch(holdout_metrics(scene, clip.observed, held))
+        made = yield from self._watch(make_tissue_products(self.folder, scene, clip, held))
+        metrics |= made.metrics
+        write_json(self.folder.file("metrics.json"), {"contract": 1, **metrics})
+        self.record["timings_s"] = self.timings
+        found = yield from self._evaluated(clip.observed, "default")
+        if self.request.products.report:
+            data = tissue_report(self.spec, clip, made, self._told({**metrics, **found}))
+            yield from self._watch(_report(self.folder, data))
+
+    def _told(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
+        """What a report tells of the run itself."""
+        return {
+            "metrics": metrics,
+            "losses": self.losses,
+            "timings_s": self.timings,
+            "record": self.record,
+        }
+
+    def _evaluated(self, capture: Capture, protocol: str) -> Task[dict[str, Any]]:
+        """The figures against the request's truth, kept in evaluation.json; empty without any."""
+        if self.request.truth is None:
+            return {}
+        self._write_record("running")
+        found = yield from self._watch(evaluate(self.folder, self.request.truth, capture, protocol))
+        write_json(self.folder.file("evaluation.json"), {"contract": 1, **found})
+        figures: dict[str, Any] = found
+        return figures
 
     def _write_views(self, capture: Capture) -> None:
         """Keeps the input's cameras, times and grid beside the scene, for `render` and `export` later."""
@@ -359,13 +350,13 @@ class _Job:
         seed = {"seed": self.request.seed} if hasattr(self.config, "seed") else {}
         config = dataclasses.replace(self.config, **seed)
         task = self._watch(reconstruct([capture], config, self.device, resume=self.checkpoint))
-        due = time.monotonic()
+        due, pause_s = time.monotonic(), _SECOND_CHECKPOINT_S
         try:
             while True:
                 event = next(task)
                 if isinstance(event, Snapshot) and time.monotonic() >= due:
                     self._save_newest()
-                    due = time.monotonic() + CHECKPOINT_EVERY_S
+                    due, pause_s = time.monotonic() + pause_s, CHECKPOINT_EVERY_S
                 yield event
         except StopIteration as stop:
             self._save_newest()
@@ -375,7 +366,7 @@ class _Job:
             task.close()
 
 
-def _report(write: Callable[[], None]) -> Task[None]:
+def _report(folder: RunFolder, data: ReportData) -> Task[None]:
     yield Progress("report", 0, 1)
-    yield from beside("report", 0, 1, write)
+    yield from beside("report", 0, 1, partial(write_report, folder.file("report.html"), data))
     yield Progress("report", 1, 1)

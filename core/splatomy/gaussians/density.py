@@ -42,8 +42,10 @@ def grow_and_prune(
     scales = store["log_scales"].detach()[parents]
     if num_split:
         tail = parents[-2 * num_split :]
-        spread = torch.randn(2 * num_split, 3, generator=generator).to(means)
+        spread = torch.randn(2 * num_split, scales.shape[1], generator=generator).to(means)
         offsets = spread * store["log_scales"].detach()[tail].exp()
+        # A surfel has two scales: it is split within its plane.
+        offsets = torch.nn.functional.pad(offsets, (0, 3 - scales.shape[1]))
         means[-2 * num_split :] += rotate(store["quats_wxyz"].detach()[tail], offsets)
         scales[-2 * num_split :] -= torch.log(torch.tensor(1.6))
     overrides = {"means_mm": means, "log_scales": scales}

@@ -16,10 +16,22 @@ _SCALARS = {"float": "<f4", "float32": "<f4", "double": "<f8", "float64": "<f8",
 _MAX_GAUSSIANS = 200_000_000
 
 
-def write_gaussians(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+def gaussians_among(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The arrays of a scene's state that describe its Gaussians, by their plain names; empty without any.
+
+    A scene of several parts names them "surfels.means_mm" and so on.
+    """
+    surfels = {n.removeprefix("surfels."): a for n, a in arrays.items() if n.startswith("surfels.")}
+    found = surfels or dict(arrays)
+    return found if "means_mm" in found else {}
+
+
+def write_gaussians(path: Path, arrays: Mapping[str, NDArray[Any]], metric: bool = True) -> None:
     """Writes means_mm (N, 3), quats_wxyz (N, 4), log_scales (N, 3) and density_per_mm (N,) or opacity_logit.
 
-    Attribute names are the usual ones (x y z, opacity, scale_0.., rot_0..), raw values. For X-ray
+    Surfels have log_scales (N, 2); sh (N, K, 3) is written when there is one. metric: False = no unit.
+
+    Attribute names are the usual ones (x y z, opacity, scale_0.., rot_0.., f_dc_0..), raw values. For X-ray
     Gaussians ``opacity`` holds the time-mean density in 1/mm, as the header's comment says.
     """
     density = arrays.get("density_per_mm")
@@ -30,11 +42,18 @@ def write_gaussians(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
         **{f"scale_{i}": arrays["log_scales"][:, i] for i in range(arrays["log_scales"].shape[1])},
         **{f"rot_{i}": arrays["quats_wxyz"][:, i] for i in range(4)},
     }
+    sh = arrays.get("sh")
+    if sh is not None:
+        # The usual order: the mean colour, then all higher coefficients of red, of green, of blue.
+        columns |= {f"f_dc_{c}": sh[:, 0, c] for c in range(3)}
+        higher = [sh[:, k, c] for c in range(3) for k in range(1, sh.shape[1])]
+        columns |= {f"f_rest_{i}": values for i, values in enumerate(higher)}
     table = np.empty(len(opacity), dtype=[(name, "<f4") for name in columns])
     for name, values in columns.items():
         table[name] = values
     meaning = "attenuation in 1/mm" if density is not None else "logit"
-    header = ["ply", "format binary_little_endian 1.0", f"comment opacity is {meaning}; lengths in mm"]
+    unit = "mm" if metric else "an unknown unit"
+    header = ["ply", "format binary_little_endian 1.0", f"comment opacity is {meaning}; lengths in {unit}"]
     header += [f"element vertex {len(table)}", *(f"property float {name}" for name in columns), "end_header"]
     with atomic_path(path) as temporary:
         temporary.write_bytes(("\n".join(header) + "\n").encode() + table.tobytes())

@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +17,7 @@ from splatomy.io.atomic import atomic_path
 
 _H264 = "libx264"
 _FALLBACK = "mpeg4"
+_CAPTION = "Synthetic view. Research use only."
 
 
 class MovieWriter:
@@ -65,6 +67,20 @@ def open_movie(path: Path | str, width_px: int, height_px: int, frames_per_s: fl
         writer = MovieWriter(container, stream, is_h264)
         yield writer
         writer.finish()
+
+
+def captioned(picture: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
+    """The RGB picture (H, W, 3) with its time above and what it is below."""
+    out = np.ascontiguousarray(picture)
+    height, width = picture.shape[:2]
+    size, thick = max(0.3, width / 900), max(1, width // 500)
+    margin = max(4, width // 50)
+    lines = ((text, margin + round(22 * size)), (_CAPTION, height - margin))
+    for line, row in lines:
+        # A white rim keeps the words readable over vessels.
+        for colour, weight in (((255, 255, 255), 3 * thick), ((30, 30, 30), thick)):
+            cv2.putText(out, line, (margin, row), cv2.FONT_HERSHEY_SIMPLEX, size, colour, weight, cv2.LINE_AA)
+    return out
 
 
 def _has_encoder(name: str) -> bool:

@@ -143,5 +143,5 @@ def options_from_record(record: Mapping[str, Any], start: Path) -> InputOptions:
         if isinstance(value, list):
             values[name] = tuple(value)
         elif value is not None and Path in typing.get_args(kinds[name]):
-            values[name] = start / value
+            values[name] = (start / value).resolve()
     return InputOptions(**values)

@@ -23,7 +23,7 @@ import splatomy
 from splatomy.errors import InputError
 from splatomy.events import Checkpoint
 from splatomy.io.atomic import atomic_path, remove_remnants, unwritable, write_json
-from splatomy.io.gaussians import write_gaussians
+from splatomy.io.gaussians import gaussians_among, write_gaussians
 from splatomy.scene import SceneState
 
 CONTRACT = 1
@@ -154,8 +154,10 @@ class RunFolder:
     def save_scene(self, state: SceneState) -> None:
         """Writes scene/: JSON values, arrays, and the Gaussians as a PLY when there are any."""
         _save_arrays(self.file("scene", "fields.safetensors"), state.arrays)
-        if "means_mm" in state.arrays:
-            write_gaussians(self.file("scene", "gaussians.ply"), state.arrays)
+        gaussians = gaussians_among(state.arrays)
+        if gaussians:
+            metric = state.values.get("metric") is not False
+            write_gaussians(self.file("scene", "gaussians.ply"), gaussians, metric)
         write_json(self.file("scene", "scene.json"), {"contract": CONTRACT, "values": dict(state.values)})
 
     def load_scene_state(self) -> SceneState:

@@ -14,8 +14,9 @@ from splatomy.capture import Grid
 from splatomy.errors import InputError
 from splatomy.geometry.cameras import Cameras
 from splatomy.geometry.conebeam import cone_beam
-from splatomy.io.gaussians import write_gaussians
+from splatomy.io.gaussians import gaussians_among, write_gaussians
 from splatomy.io.picture import write_png
+from splatomy.io.views import read_views
 from splatomy.io.volume import write_volume
 from splatomy.scene import Scene
 
@@ -171,15 +172,16 @@ class Gallery:
         files: dict[str, Path] = {}
         start = self.folder / f"step_{step:07d}"
         if "render" in scene.abilities:
-            camera = c_arm(0.0, 0.0, scene.bounds_mm, _PREVIEW_PX, _PREVIEW_PX)
+            camera = self._preview_camera(scene)
             colour = scene.render(camera, _middle_s(scene)).colour[0]
             self._top = float(np.quantile(np.nan_to_num(colour), 0.9995))
             files["preview"] = start.with_suffix(".png")
             _write_picture(files["preview"], colour, self._top)
-        arrays = scene.state().arrays
-        if "means_mm" in arrays:
+        state = scene.state()
+        gaussians = gaussians_among(state.arrays)
+        if gaussians:
             files["gaussians"] = start.with_suffix(".ply")
-            write_gaussians(files["gaussians"], arrays)
+            write_gaussians(files["gaussians"], gaussians, state.values.get("metric") is not False)
         if "volume" in scene.abilities:
             files["volume"] = start.with_suffix(".nii.gz")
             write_volume(files["volume"], scene.volume(_coarse_grid(scene.bounds_mm), None))
@@ -187,6 +189,14 @@ class Gallery:
         older = [[p for p in paths if p not in new] for paths in self._snapshots]
         self._snapshots = _kept([*older, new], _KEPT_SNAPSHOTS)
         return {kind: str(path) for kind, path in files.items()}
+
+    def _preview_camera(self, scene: Scene) -> Cameras:
+        """From the front; a surface, which has a front only where it was seen from, from its first camera."""
+        own = self.folder.parent / "scene" / "cameras.json"
+        if "volume" in scene.abilities or not own.exists():
+            return c_arm(0.0, 0.0, scene.bounds_mm, _PREVIEW_PX, _PREVIEW_PX)
+        camera = read_views(own, 1, 1).cameras[0]
+        return camera.resized(max(1, round(max(camera.width_px, camera.height_px) / _PREVIEW_PX)))
 
 
 def _kept(groups: list[list[Path]], count: int) -> list[list[Path]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union
 
-from splatomy.engine import RunRequest
+from splatomy.engine import RunRequest, default_method
 from splatomy.errors import InputError
 from splatomy.io.options import InputOptions
 from splatomy.io.run import CONTRACT
@@ -95,11 +95,13 @@ def _job(fields: Any) -> Job:
     if given.get("resume") and given.get("force"):
         raise InputError("The job says both resume and force: expected one of them at most. Remove one.")
     same_name = {n: given[n] for n in ("method", "preset", "device", "seed", "resume", "force") if n in given}
+    options = _options(given.get("options", {}))
+    same_name.setdefault("method", default_method(Path(given["input"]), options))
     request = RunRequest(
         source=Path(given["input"]),
         out=Path(given["out"]),
         settings=given.get("config", {}),
-        options=_options(given.get("options", {})),
+        options=options,
         num_views=given.get("views"),
         **same_name,
     )

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 
 import splatomy
 from splatomy.engine import RunRequest, run
-from splatomy.engine.running import pick_device
+from splatomy.engine.request import pick_device
 from splatomy.errors import InputError, MissingBackendError
 from splatomy.events import Event, Progress, Snapshot, event_json
 from splatomy.io.run import RunFolder

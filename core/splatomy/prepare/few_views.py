@@ -336,8 +336,10 @@ def _one_run(capture: Capture) -> Task[Capture]:
     yield Notice("warning", "one-direction", problem)
     filled = masks.mean(0) > 0.25
     peak = images.max(0)
-    curves = [("mean of all vessels", capture.times_s.tolist(), images[:, filled].mean(1).tolist())]
     rows, columns = np.nonzero(filled)
+    curves = []
+    if len(rows):
+        curves.append(("mean of all vessels", capture.times_s.tolist(), images[:, filled].mean(1).tolist()))
     rank = np.argsort(peak[filled], kind="stable")
     for name, share in (("strongest vessel", 0.99), ("typical vessel", 0.5)):
         if len(rank):

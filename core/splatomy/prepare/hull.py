@@ -45,7 +45,8 @@ def shadow_hull(capture: Capture, grid: Grid) -> Task[Volume]:
         picture = capture.images[frames, ..., 0].max(0)
         mask = vessel_mask(picture) if capture.target is None else capture.target[frames].mean(0) > 0.2
         distance = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5)
-        near = np.exp(-0.5 * (distance / _TOLERANCE_PX) ** 2).astype(np.float32)
+        # Without any vessel the distance is the largest number there is.
+        near = np.exp(-0.5 * (np.minimum(distance, 1e6) / _TOLERANCE_PX) ** 2).astype(np.float32)
         camera = capture.cameras[int(frames[0])]
         pixels, depth = camera.project(points)
         seen = cv2.remap(

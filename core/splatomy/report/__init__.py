@@ -5,10 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from splatomy.io.atomic import write_text
-from splatomy.report.data import RESEARCH_USE, Curve, ReportData, View
+from splatomy.report.data import RESEARCH_USE, Curve, DeformationView, ReportData, TissueView, View
 from splatomy.report.page import build_page
 
-__all__ = ["RESEARCH_USE", "Curve", "ReportData", "View", "write_report"]
+__all__ = [
+    "RESEARCH_USE",
+    "Curve",
+    "DeformationView",
+    "ReportData",
+    "TissueView",
+    "View",
+    "write_report",
+]
 
 
 def write_report(path: Path, data: ReportData) -> None:

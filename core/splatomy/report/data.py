@@ -21,6 +21,45 @@ View = tuple[str, NDArray[np.floating], NDArray[np.floating]]
 
 
 @dataclass(frozen=True)
+class TissueView:
+    """One frame. observed, rendered: (H, W, 3) in [0, 1]. hidden: (H, W), True = behind an instrument.
+
+    depth: (H, W), NaN = none. evidence: (H, W) in [0, 1], the share of real observations, or None.
+    synthetic: (H, W), True = shown by no frame and made up, or None where that is not known.
+    """
+
+    caption: str
+    observed: NDArray[np.floating]
+    rendered: NDArray[np.floating]
+    hidden: NDArray[np.bool_]
+    depth: NDArray[np.floating]
+    evidence: NDArray[np.floating] | None = None
+    synthetic: NDArray[np.bool_] | None = None
+
+    def __post_init__(self) -> None:
+        check_shapes(
+            observed=(self.observed, "H W 3"),
+            rendered=(self.rendered, "H W 3"),
+            hidden=(self.hidden, "H W"),
+            depth=(self.depth, "H W"),
+        )
+
+
+@dataclass(frozen=True)
+class DeformationView:
+    """Vertices of the moved surface as a camera sees them.
+
+    pixels: (V, 2), NaN = behind the camera. distance: (V,) from the reference, in the scene's unit.
+    """
+
+    caption: str
+    pixels: NDArray[np.floating]
+    distance: NDArray[np.floating]
+    width_px: int
+    height_px: int
+
+
+@dataclass(frozen=True)
 class ReportData:
     """Everything a report shows; what is empty or None is left out of it.
 
@@ -33,6 +72,7 @@ class ReportData:
     label, truth_label: (I, J, K) uint8, 1 = vessel. arrival_s, peak_s, transit_s: (I, J, K), NaN = unknown.
     points_mm: centreline, (M, 3). radius_mm: (M,).
     image_curves: measured in the pictures themselves, dimensionless line integrals.
+    tissue_views, deformation: of endoscopic clips.
     """
 
     title: str
@@ -66,6 +106,8 @@ class ReportData:
     curves: Sequence[Curve] = ()
     image_curves: Sequence[Curve] = ()
     views: Sequence[View] = ()
+    tissue_views: Sequence[TissueView] = ()
+    deformation: DeformationView | None = None
     files: Sequence[str] = ()
     research_use: str = RESEARCH_USE
 

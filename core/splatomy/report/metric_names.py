@@ -33,7 +33,7 @@ _KNOWN: dict[str, MetricText] = {
     "psnr": MetricText(
         "dB",
         "higher",
-        "Agreement of rendered and measured held-out images, all pixels; +6 dB halves the error.",
+        "Agreement of rendered images with the true or held-out ones, all pixels; +6 dB halves the error.",
     ),
     "psnr_masked": MetricText("dB", "higher", "The same over visible pixels of the wanted object alone."),
     "psnr_zero_filled": MetricText(
@@ -41,7 +41,19 @@ _KNOWN: dict[str, MetricText] = {
         "higher",
         "The same with hidden pixels set to zero in both images: flatters, kept for comparison with papers.",
     ),
-    "psnr_hidden": MetricText("dB", "higher", "The same over pixels that were hidden in some frame."),
+    "psnr_hidden": MetricText("dB", "higher", "The same over pixels behind an instrument in that frame."),
+    "psnr_ever_hidden": MetricText(
+        "dB", "higher", "The same over the image positions that an instrument hides in any frame."
+    ),
+    "psnr_hidden_seen": MetricText(
+        "dB", "higher", "The same over hidden pixels whose tissue some other frame shows."
+    ),
+    "psnr_never_seen": MetricText(
+        "dB", "higher", "The same over tissue that no frame shows: it can only be made up."
+    ),
+    "ssim_zero_filled": MetricText(
+        "", "higher", "Structure with hidden pixels set to zero in both images: flatters, as in papers."
+    ),
     "ssim": MetricText("", "higher", "Agreement of local image structure; 1 is perfect."),
     "lpips": MetricText("", "lower", "Perceived image difference by a trained network; 0 is none."),
     "flicker": MetricText("", "lower", "Frame-to-frame change inside hidden areas that nothing explains."),
@@ -52,6 +64,15 @@ _KNOWN: dict[str, MetricText] = {
     "depth_mae_mm": MetricText("mm", "lower", "Mean absolute depth error."),
     "depth_rmse_mm": MetricText("mm", "lower", "Typical depth error; large errors weigh more."),
     "depth_absrel": MetricText("", "lower", "Mean depth error as a share of the depth."),
+    "depth_abs_rel": MetricText("", "lower", "Mean depth error as a share of the depth."),
+    "depth_abs_rel_scaled": MetricText(
+        "", "lower", "The same after one common factor, since the scale of this clip is unknown."
+    ),
+    "depth_rmse_clipped_mm": MetricText("mm", "lower", "The same with errors cut at 20 mm."),
+    "depth_worst_mm": MetricText("mm", "lower", "Largest depth error of any pixel."),
+    "depth_missing": MetricText("", "lower", "Share of the pixels for which no depth was found."),
+    "depth_hidden_mae_mm": MetricText("mm", "lower", "Mean absolute depth error behind the instruments."),
+    "unsteadiness": MetricText("", "lower", "Mean change of the error from frame to frame in hidden pixels."),
     "chamfer_mean_mm": MetricText(
         "mm", "lower", "Mean of the two mean surface distances, ours to truth and truth to ours."
     ),

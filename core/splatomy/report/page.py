@@ -23,6 +23,7 @@ from splatomy.report.pictures import (
     view_pictures,
     volume_pictures,
 )
+from splatomy.report.tissue import deformation_picture, tissue_pictures
 
 _STYLE = """
 :root { --ground: #fbfaf7; --text: #1d2126; --soft: #5d6670; --line: #dcd8cf; --card: #fff;
@@ -115,6 +116,8 @@ class _Writer:
         yield "<main>"
         yield self._warnings()
         yield self._facts()
+        yield self._section("Tissue", self._figures(tissue_pictures(data.tissue_views, self.units)))
+        yield self._section("Deformation", self._figures(self._deformation()))
         yield self._section("Vessels", self._figures(volume_pictures(data, self.units)))
         lines = centreline_pictures(data, self.units)
         yield self._section("Centrelines and radii", self._figures(lines[:1]))
@@ -135,6 +138,12 @@ class _Writer:
         yield self._section("Provenance", self._list(data.provenance, "span", ordered=True))
         yield self._footer()
         yield "</main>"
+
+    def _deformation(self) -> list[Picture]:
+        if self.data.deformation is None:
+            return []
+        made = deformation_picture(self.data.deformation, self.units)
+        return [] if made is None else [made]
 
     def _header(self) -> str:
         data = self.data
@@ -276,6 +285,16 @@ def verdict(data: ReportData) -> str:
             if peer.get("dice_own") is not None
         ]
         text += f"; from the same views: {', '.join(peers)}." if peers else "."
+    elif "psnr_hidden" in own:
+        text = f"Tissue behind the instruments agrees with the known truth to {own['psnr_hidden']:.1f} dB"
+        if "depth_mae_mm" in own:
+            text += f", its surface to {own['depth_mae_mm']:.2f} mm in the mean"
+        text += "."
+    elif "psnr_masked" in own and "psnr" not in own:
+        text = (
+            f"Held-out frames are reproduced with {own['psnr_masked']:.1f} dB where they show tissue; what "
+            "lies behind the instruments cannot be checked without truth."
+        )
     elif "psnr" in own:
         text = (
             f"Held-out views are reproduced with {own['psnr']:.1f} dB; there is no truth to measure against."

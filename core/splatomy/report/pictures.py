@@ -29,7 +29,7 @@ from splatomy.scene import Volume
 # Okabe and Ito's palette: told apart by readers with any colour vision.
 _LINE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 _DARK = "#0d0f12"
-_DARK_TEXT = "#d5d9de"
+DARK_TEXT = "#d5d9de"
 _MAX_VIEWS = 4
 _MAX_CURVES = 8
 
@@ -104,7 +104,7 @@ def _mip_picture(laid: Any, grid: WorldGrid, units: Units) -> Picture:
     """Three maximum projections with one grey scale."""
     flats = [project_max(laid, plane) for plane in PLANES]
     top = max(float(np.percentile(np.concatenate([f.ravel() for f in flats]), 99.8)), 1e-9)
-    figure = _dark_figure(11.4, 4.3)
+    figure = dark_figure(11.4, 4.3)
     axes = figure.subplots(1, 3)
     for ax, flat, plane in zip(axes, flats, PLANES):
         shown = ax.imshow(flat, cmap="gray", vmin=0, vmax=top, extent=grid.extent_mm(plane))
@@ -112,7 +112,7 @@ def _mip_picture(laid: Any, grid: WorldGrid, units: Units) -> Picture:
     _bar(figure, shown, axes, f"attenuation (1/{units.length})" if units.metric else "attenuation (1/unit)")
     about = " The volume is turned against these axes, so positions are approximate." if grid.oblique else ""
     caption = f"Maximum intensity projections of the mean volume, {units.axes_name}.{about}"
-    return _finish(figure, "Axial, coronal and sagittal maximum intensity projections", caption, "scan")
+    return finished(figure, "Axial, coronal and sagittal maximum intensity projections", caption, "scan")
 
 
 def _map_picture(name: str, laid: Any, strength: Any, grid: WorldGrid, units: Units) -> Picture | None:
@@ -123,7 +123,7 @@ def _map_picture(name: str, laid: Any, strength: Any, grid: WorldGrid, units: Un
     low, high = (float(v) for v in np.percentile(known, [1, 99]))
     if high - low < 0.1:  # a nearly constant map must not show its rounding errors in full colour
         low, high = (low + high) / 2 - 0.05, (low + high) / 2 + 0.05
-    figure = _dark_figure(11.4, 4.3)
+    figure = dark_figure(11.4, 4.3)
     axes = figure.subplots(1, 3)
     for ax, plane in zip(axes, PLANES):
         flat = project_by_strength(laid, strength, plane)
@@ -142,25 +142,25 @@ def _map_picture(name: str, laid: Any, strength: Any, grid: WorldGrid, units: Un
     )
     if name == "Mean transit time":
         caption = f"{name} in seconds, inside vessels."
-    return _finish(figure, f"{name} map in three projections", caption, "scan")
+    return finished(figure, f"{name} map in three projections", caption, "scan")
 
 
 def _shaded_picture(laid: Any, grid: WorldGrid) -> Picture:
     """The label as a lit surface from two directions."""
-    figure = _dark_figure(11.4, 5.8)
+    figure = dark_figure(11.4, 5.8)
     for ax, degrees in zip(figure.subplots(1, 2), (0, 60)):
         ax.imshow(shade_label(laid, grid.step_mm, np.deg2rad(degrees)))
-        ax.set_title(f"turned by {degrees}° about the z axis", color=_DARK_TEXT, fontsize=9)
+        ax.set_title(f"turned by {degrees}° about the z axis", color=DARK_TEXT, fontsize=9)
         ax.set_axis_off()
     caption = "The vessel label, shaded. z points up; nearer is brighter."
-    return _finish(figure, "Shaded surface of the vessel label from two directions", caption, "scan")
+    return finished(figure, "Shaded surface of the vessel label from two directions", caption, "scan")
 
 
 def _truth_picture(label: Any, truth: Any, grid: WorldGrid, units: Units) -> Picture:
     """Where label and truth agree and differ, in three projections."""
     groups = ((label > 0) & (truth > 0), (label > 0) & (truth == 0), (label == 0) & (truth > 0))
     colours = np.array([[0.55, 0.58, 0.62], [0.25, 0.65, 1.0], [1.0, 0.42, 0.05]])
-    figure = _dark_figure(11.4, 4.3)
+    figure = dark_figure(11.4, 4.3)
     for ax, plane in zip(figure.subplots(1, 3), PLANES):
         counts = np.stack([picture_of(group.sum(axis=plane.depth), plane) for group in groups], -1)
         total = counts.sum(-1, keepdims=True)
@@ -169,7 +169,7 @@ def _truth_picture(label: Any, truth: Any, grid: WorldGrid, units: Units) -> Pic
         ax.imshow(image, extent=grid.extent_mm(plane), interpolation="nearest")
         _label_plane(ax, plane, units)
     caption = "Our label against the truth, mixed along the view: grey both, blue ours alone, orange missed."
-    return _finish(
+    return finished(
         figure, "Agreement of the vessel label with the truth in three projections", caption, "scan"
     )
 
@@ -179,7 +179,7 @@ def centreline_pictures(data: ReportData, units: Units) -> list[Picture]:
     if data.points_mm is None or data.radius_mm is None or len(data.points_mm) == 0:
         return []
     points, radius = np.asarray(data.points_mm), np.asarray(data.radius_mm)
-    figure = _dark_figure(11.4, 4.3)
+    figure = dark_figure(11.4, 4.3)
     axes = figure.subplots(1, 3)
     for ax, plane in zip(axes, PLANES):
         order = np.argsort(radius)
@@ -191,7 +191,7 @@ def centreline_pictures(data: ReportData, units: Units) -> list[Picture]:
             ax.invert_yaxis()
         _label_plane(ax, plane, units)
     _bar(figure, shown, axes, f"radius ({units.length})")
-    lines = _finish(
+    lines = finished(
         figure,
         "Centrelines coloured by vessel radius in three projections",
         f"Centrelines, coloured by vessel radius in {units.length}.",
@@ -204,7 +204,7 @@ def centreline_pictures(data: ReportData, units: Units) -> list[Picture]:
     _tidy(ax)
     return [
         lines,
-        _finish(figure, "Histogram of vessel radii", "How often each vessel radius occurs.", "plot"),
+        finished(figure, "Histogram of vessel radii", "How often each vessel radius occurs.", "plot"),
     ]
 
 
@@ -232,7 +232,7 @@ def _curves(curves: Sequence[Curve], units: Units, axis: str, what: str) -> Pict
     _tidy(ax)
     left = len(curves) - _MAX_CURVES
     caption = f"{what} curves." + (f" {left} more are not shown." if left > 0 else "")
-    return _finish(figure, f"{what} over time at chosen places", caption, "plot")
+    return finished(figure, f"{what} over time at chosen places", caption, "plot")
 
 
 def loss_picture(loss_curve: Sequence[tuple[int, float]]) -> Picture | None:
@@ -248,7 +248,9 @@ def loss_picture(loss_curve: Sequence[tuple[int, float]]) -> Picture | None:
         ax.set_yscale("log")
     ax.set(xlabel="step", ylabel="loss")
     _tidy(ax)
-    return _finish(figure, "Training loss over steps", "Training loss; it should fall and level out.", "plot")
+    return finished(
+        figure, "Training loss over steps", "Training loss; it should fall and level out.", "plot"
+    )
 
 
 def view_pictures(views: Sequence[View]) -> list[Picture]:
@@ -265,18 +267,18 @@ def _view_picture(caption: str, measured: NDArray[np.floating], rendered: NDArra
         difference = np.asarray(rendered, np.float64) - measured
     finite = np.abs(difference[np.isfinite(difference)])
     reach = max(float(np.percentile(finite, 99.8)) if finite.size else 0.0, (high - low) * 0.02)
-    figure = _dark_figure(11.4, 3.9)
+    figure = dark_figure(11.4, 3.9)
     axes = figure.subplots(1, 3)
     for ax, image, title in ((axes[0], measured, "measured"), (axes[1], rendered, "rendered")):
         grey = ax.imshow(image, cmap="gray", vmin=low, vmax=high)
-        ax.set_title(title, color=_DARK_TEXT, fontsize=9)
+        ax.set_title(title, color=DARK_TEXT, fontsize=9)
     signed = axes[2].imshow(difference, cmap="RdBu_r", vmin=-reach, vmax=reach)
-    axes[2].set_title("rendered - measured", color=_DARK_TEXT, fontsize=9)
+    axes[2].set_title("rendered - measured", color=DARK_TEXT, fontsize=9)
     for ax in axes:
         ax.set_axis_off()
     _bar(figure, grey, axes[:2], "image value")
     _bar(figure, signed, [axes[2]], "difference")
-    return _finish(figure, f"Measured, rendered and difference images: {caption}", caption, "scan")
+    return finished(figure, f"Measured, rendered and difference images: {caption}", caption, "scan")
 
 
 def lumen_volume_mm3(volume: Volume, label: NDArray[np.uint8]) -> float:
@@ -284,7 +286,8 @@ def lumen_volume_mm3(volume: Volume, label: NDArray[np.uint8]) -> float:
     return float(np.count_nonzero(label) * abs(np.linalg.det(volume.affine_mm[:3, :3])))
 
 
-def _dark_figure(width: float, height: float) -> Figure:
+def dark_figure(width: float, height: float) -> Figure:
+    """A figure for images, sizes in inches."""
     figure = Figure(figsize=(width, height), dpi=110, facecolor=_DARK)
     figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.12)
     return figure
@@ -302,13 +305,13 @@ def _tidy(ax: Axes) -> None:
 def _label_plane(ax: Axes, plane: Plane, units: Units) -> None:
     """Axis names with units, and the anatomical letters at the edges where the world has them."""
     ax.set_facecolor(_DARK)
-    ax.tick_params(colors=_DARK_TEXT, labelsize=7)
+    ax.tick_params(colors=DARK_TEXT, labelsize=7)
     for spine in ax.spines.values():
         spine.set_color("#3a3f46")
-    ax.set_xlabel(f"{'xyz'[plane.across]} ({units.length})", color=_DARK_TEXT, fontsize=8, labelpad=1)
-    ax.set_ylabel(f"{'xyz'[plane.vertical]} ({units.length})", color=_DARK_TEXT, fontsize=8, labelpad=1)
+    ax.set_xlabel(f"{'xyz'[plane.across]} ({units.length})", color=DARK_TEXT, fontsize=8, labelpad=1)
+    ax.set_ylabel(f"{'xyz'[plane.vertical]} ({units.length})", color=DARK_TEXT, fontsize=8, labelpad=1)
     ax.set_title(
-        plane.name if units.anatomical else f"along {'xyz'[plane.depth]}", color=_DARK_TEXT, fontsize=9
+        plane.name if units.anatomical else f"along {'xyz'[plane.depth]}", color=DARK_TEXT, fontsize=9
     )
     if units.anatomical:
         places = ((0.02, 0.5), (0.98, 0.5), (0.5, 0.98), (0.5, 0.02))
@@ -320,13 +323,14 @@ def _label_plane(ax: Axes, plane: Plane, units: Units) -> None:
 
 def _bar(figure: Figure, shown: Any, axes: Any, label: str, extend: str = "neither") -> None:
     bar = figure.colorbar(shown, ax=list(axes), shrink=0.85, pad=0.015, aspect=28, extend=extend)
-    bar.set_label(label, color=_DARK_TEXT, fontsize=8)
+    bar.set_label(label, color=DARK_TEXT, fontsize=8)
     bar.ax.ticklabel_format(useOffset=False)
-    bar.ax.tick_params(colors=_DARK_TEXT, labelsize=7)
+    bar.ax.tick_params(colors=DARK_TEXT, labelsize=7)
     bar.outline.set_visible(False)  # type: ignore[operator]
 
 
-def _finish(figure: Figure, alt: str, caption: str, kind: Literal["plot", "scan"]) -> Picture:
+def finished(figure: Figure, alt: str, caption: str, kind: Literal["plot", "scan"]) -> Picture:
+    """The figure as a PNG."""
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)
     return Picture(buffer.getvalue(), alt, caption, kind)

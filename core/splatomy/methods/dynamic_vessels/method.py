@@ -32,6 +32,8 @@ from splatomy.prepare.hull import has_few_directions, shadow_hull
 from splatomy.scene import Scene, Volume
 
 _TABLE_SIZE = 64
+# Reading the network out at one time takes as long as a training step.
+_NETWORK_TABLE_SIZE = 24
 _START_GRID = 140
 _SEED_SIGMA = 3.0
 _CHECKPOINT_WITHIN_S = 25.0
@@ -59,7 +61,7 @@ def reconstruct(
         trainer.restore(resume)
     # At once: the first training step may compile kernels for a while, and a stop must keep something.
     yield Snapshot("train", trainer.step, trainer.scene(), trainer.checkpoint())
-    published = time.monotonic()
+    published, pause_s = time.monotonic(), config.snapshot_every_s
     reported = 0.0
     while trainer.step < config.steps:
         loss = trainer.train_step()
@@ -70,9 +72,13 @@ def reconstruct(
             reported = now
             metrics = {"loss": float(loss), "gaussians": float(len(trainer.store))}
             yield Progress("train", trainer.step, config.steps, metrics)
-        if now - published > min(config.snapshot_every_s, _CHECKPOINT_WITHIN_S):
-            published = now
-            yield Snapshot("train", trainer.step, trainer.scene(), trainer.checkpoint())
+        if now - published > pause_s:
+            snapshot = Snapshot("train", trainer.step, trainer.scene(), trainer.checkpoint())
+            published = time.monotonic()
+            # A network takes long to read out: that may cost a tenth of the time, but no checkpoint.
+            pause_s = max(config.snapshot_every_s, 9 * (published - now))
+            pause_s = min(pause_s, _CHECKPOINT_WITHIN_S)
+            yield snapshot
     scene = trainer.scene()
     yield Snapshot("train", trainer.step, scene, trainer.checkpoint())
     return scene
@@ -328,7 +334,9 @@ class _Trainer:
     def scene(self) -> VesselScene:
         """An immutable copy of the present state."""
         start, end = float(self.capture.times_s.min()), float(self.capture.times_s.max())
-        table = np.linspace(start, end, _TABLE_SIZE)
+        table = np.linspace(
+            start, end, _TABLE_SIZE if isinstance(self.field, CurveField) else _NETWORK_TABLE_SIZE
+        )
         with torch.no_grad():
             columns = [
                 self.field.density(self.store["curve"], self.store["means_mm"], float(t)).cpu().numpy()
