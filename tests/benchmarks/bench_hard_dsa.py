@@ -97,7 +97,7 @@ def main() -> None:
                     case, root / f"grid_{seed}", "dynamic_vessels", "field=grid", *arguments.set
                 )
             for name, row in rows.items():
-                table.append({"seed": seed, "method": name, **{k: row.get(k) for k in KEYS}})
+                table.append({"seed": seed, "method": name, **{k: _finite(row.get(k)) for k in KEYS}})
                 print(f"{seed} {name:<30}" + "".join(f" {k} {_text(row.get(k))}" for k in KEYS), flush=True)
     facts = {
         "machine": platform.machine(),
@@ -107,6 +107,10 @@ def main() -> None:
     }
     OUT.mkdir(parents=True, exist_ok=True)
     (OUT / f"{arguments.preset}_dsa.json").write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not np.isfinite(value) else value
 
 
 def _text(value: float | None) -> str:
