@@ -273,3 +273,20 @@ def test_a_tool_that_covers_everything_is_refused(
     for path in (covered / "masks").iterdir():
         cv2.imwrite(str(path), np.full((52, 64), 255, np.uint8))
     assert "hid" in refused(capsys, "reconstruct", covered, "--out", tmp_path / "run")
+
+
+def test_a_reviewed_case_is_an_input(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    case, out = tmp_path / "clip.splatomy", tmp_path / "run"
+    told(capsys, "masks", clip, "--out", case)
+    added = sorted((case / "masks" / "add").glob("*.png"))
+    mask = cv2.imread(str(added[0]), cv2.IMREAD_GRAYSCALE)
+    # What a person adds must reach the run: here a corner of the first frame.
+    mask[:8, :8] = 255
+    cv2.imwrite(str(added[0]), mask)
+    told(capsys, "reconstruct", case, "--out", out, "--preset", "draft", "--set", f"steps={STEPS}")
+    kept = sorted((out / "prepared" / "occluded").glob("*.png"))
+    assert (cv2.imread(str(kept[0]), cv2.IMREAD_GRAYSCALE)[:8, :8] == 255).all()
+    assert json.loads((out / "run.json").read_text())["method"] == "dynamic_tissue"
+    assert "holds its own options" in refused(
+        capsys, "reconstruct", case, "--out", tmp_path / "b", "--bin", "2"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from splatomy.errors import InputError
 from splatomy.events import Notice, Progress, Task
 from splatomy.geometry.cameras import Cameras
 from splatomy.geometry.conebeam import isocentre_mm
+from splatomy.io.case import case_folder, is_case, open_case
 from splatomy.io.detect import is_endoscopy, open_input
 from splatomy.io.dsa import DsaInput
 from splatomy.io.endoscopy import EndoscopyInput
@@ -21,6 +23,7 @@ from splatomy.io.endoscopy_load import load_endoscopy
 from splatomy.io.options import InputOptions
 from splatomy.prepare.few_views import are_static_views, static_views
 from splatomy.prepare.subtract import SubtractConfig, noise_of_line_integrals, subtract
+from splatomy.review import ReviewState
 
 _DEFAULT_GRID_SIZE = 256
 
@@ -42,6 +45,9 @@ def open_source(path: Path, options: InputOptions) -> Task[tuple[Capture, Endosc
         InputError: the input cannot be used.
     """
     yield Progress("open", 0, 1)
+    if is_case(path):
+        clip = yield from open_reviewed(path, options)
+        return clip.capture(), clip
     if is_endoscopy(path, options):
         clip = yield from open_clip(path, options)
         return clip.capture(), clip
@@ -55,7 +61,8 @@ def open_source(path: Path, options: InputOptions) -> Task[tuple[Capture, Endosc
 
 def default_method(path: Path, options: InputOptions) -> str:
     """The name of the method for an input when none is asked for."""
-    return "dynamic_tissue" if is_endoscopy(path, options) else "dynamic_vessels"
+    clip = is_case(path) or is_endoscopy(path, options)
+    return "dynamic_tissue" if clip else "dynamic_vessels"
 
 
 def open_clip(path: Path, options: InputOptions) -> Task[EndoscopyInput]:
@@ -73,6 +80,43 @@ def open_clip(path: Path, options: InputOptions) -> Task[EndoscopyInput]:
     for problem in clip.problems:
         yield Notice("warning", "input", problem)
     return clip
+
+
+def open_reviewed(path: Path, options: InputOptions) -> Task[EndoscopyInput]:
+    """The clip of a case with its reviewed masks; the case's own options decide how it is opened.
+
+    Raises:
+        InputError: the case is damaged, its clip is gone or changed, or options are given with it.
+    """
+    if options != InputOptions():
+        raise InputError(
+            f"{case_folder(path).name} is a case, which holds its own options: expected none beside it. "
+            "Leave them out, or give the case's input instead."
+        )
+    case = yield from beside("open", 0, 1, partial(open_case, path))
+    if not case.source.exists():
+        raise InputError(
+            f"The input of the case {case_folder(path).name} is no longer where it was; expected "
+            f"{case.source.name} beside it as before: put it back."
+        )
+    clip = yield from open_clip(case.source, case.options)
+    size = (case.review.height_px, case.review.width_px)
+    if size != clip.images.shape[1:3] or case.frames.tolist() != clip.frames.tolist():
+        raise InputError(
+            f"The case {case_folder(path).name} was made of {len(case.frames)} frames of "
+            f"{size[1]}x{size[0]}, but its input now has {len(clip)} of {clip.images.shape[2]}x"
+            f"{clip.images.shape[1]}: expected the same. Make the case anew."
+        )
+    waiting = sum(frame.state is not ReviewState.CONFIRMED for frame in case.review.frames)
+    if waiting:
+        text = f"{waiting} of {len(clip)} frames of the case are not confirmed; their masks are used as is."
+        yield Notice("info", "unconfirmed-masks", text)
+    hidden = case.review.occluded()
+    always = clip.occluded[~clip.mask_known] if clip.occluded is not None else hidden[:0]
+    if len(always):
+        # What the clip hides in every frame, such as the rim of a round picture, is in no mask of a person.
+        hidden = hidden | always.all(0)
+    return replace(clip, occluded=hidden, mask_known=np.ones(len(clip), np.bool_))
 
 
 def default_grid(cameras: Cameras) -> Grid:

@@ -12,6 +12,7 @@ import numpy as np
 from splatomy.errors import InputError
 from splatomy.geometry.cameras import Cameras
 from splatomy.geometry.conebeam import gantry_angles_rad
+from splatomy.io.case import is_case, open_case
 from splatomy.io.dicom_xa import dicom_sources, is_dicom
 from splatomy.io.dsa import DsaInput, DsaSource, InputOptions, load_source, window_of
 from splatomy.io.endoscopy_detect import EndoscopyReport, endoscopy_reader, inspect_endoscopy
@@ -267,6 +268,9 @@ def inspect_input(path: Path | str, options: InputOptions | None = None) -> Inpu
     where, options = Path(path), options or InputOptions()
     if not where.exists():
         raise InputError(f"{where} does not exist; {_EXPECTED}: check the path.")
+    if is_case(where):
+        case = open_case(where)
+        return inspect_input(case.source, case.options)
     if is_endoscopy(where, options):
         return inspect_endoscopy(where, options)
     try:
