@@ -21,8 +21,9 @@ SHARED = Path(__file__).parents[2].parent / "shared"
 CORONARY = SHARED / "data" / "coronary-xa"
 RUNS = ("Patient_1/Coro_1", "Patient_1/Coro_2", *(f"Patient_4/Coro_{i}" for i in range(1, 7)))
 LEFT = (0, 1, 2, 3)
-# The Dice of unrelated lines as wide and as dense as these vessels.
-_BY_CHANCE = 0.1
+# The largest Dice between the vessels found in two different left views, laid over each other as they are:
+# 0.09 to 0.15, measured over all pairs.
+_BY_CHANCE = 0.15
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +83,7 @@ def test_four_left_views_give_a_rough_cloud(tmp_path: Path) -> None:
         for kind in ("dice", "precision", "recall"):
             assert 0 <= metrics[f"{kind}_view{view}"] <= 1 and 0 <= metrics[f"{kind}_view{view}_given"] <= 1
     # Rough, but plainly the same vessels in most views.
-    assert np.median([metrics[f"dice_view{view}"] for view in LEFT]) > 3 * _BY_CHANCE
+    assert np.median([metrics[f"dice_view{view}"] for view in LEFT]) > 2 * _BY_CHANCE
     assert "reprojected into view 3" in (folder.path / "report.html").read_text()
 
 
