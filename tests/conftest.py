@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from splatomy.capture import Capture, Modality
-from splatomy.cli.commands import write_phantom
+from splatomy.cli.phantom.vessels import write_vessel_phantom
 from splatomy.events import finish
 from splatomy.phantoms.vessels import VesselPhantom, make_vessels
 
@@ -25,7 +25,7 @@ def tiny_phantom() -> VesselPhantom:
 def tiny_case(tiny_phantom: VesselPhantom, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The smallest phantom as a case folder with truth/."""
     folder = tmp_path_factory.mktemp("case")
-    write_phantom(folder, tiny_phantom)
+    write_vessel_phantom(folder, tiny_phantom)
     return folder
 
 

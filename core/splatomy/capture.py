@@ -65,6 +65,9 @@ class Capture:
     times_s: (T,) seconds from the first frame.
     cameras: one per frame, or None when unknown.
     occluded: (T, H, W) bool, True = hidden. target: True = the wanted object.
+    outside: (H, W) bool, True = no frame shows anything there (the black about a round picture). Such
+        pixels are ``occluded`` too, so that none is ever used, but there is no tissue behind them to
+        restore or to measure.
     synthetic: (T, H, W) bool, True = invented by inpainting.
     depth_mm: (T, H, W), NaN = unknown. depth_confidence: (T, H, W) in [0, 1], 0 where the depth is unknown.
     noise_std: (T, H, W) standard deviation of the images' noise, up to one common factor.
@@ -79,6 +82,7 @@ class Capture:
     times_s: NDArray[np.float64]
     cameras: Cameras | None = None
     occluded: NDArray[np.bool_] | None = None
+    outside: NDArray[np.bool_] | None = None
     target: NDArray[np.bool_] | None = None
     synthetic: NDArray[np.bool_] | None = None
     depth_mm: NDArray[np.float32] | None = None
@@ -104,6 +108,8 @@ class Capture:
                 f"cameras ({len(self.cameras)} of {self.cameras.width_px}x{self.cameras.height_px}) "
                 f"must match the {frames} images of {width}x{height}"
             )
+        if self.outside is not None and self.outside.shape != (height, width):
+            raise ValueError(f"outside must have shape {(height, width)}, got {self.outside.shape}")
         for name in ("occluded", "target", "synthetic", "depth_mm", "depth_confidence", "noise_std"):
             array = getattr(self, name)
             if array is not None and array.shape != (frames, height, width):

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+_MOST_DIGITS = 18
+
+
+def is_whole_number(text: str) -> bool:
+    """True for a few digits 0 to 9: what else Python calls digits it may not read as a number."""
+    return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+
 
 def check_shapes(**named: tuple[Any, str]) -> dict[str, int]:
     """Sizes bound to the dimension names, after checking every array against its pattern.

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+
+MEMORY_SIGNALS = (6, 9)
+"""What ends a process that lacks memory: C++ and LLVM abort theirs, the system kills one."""
+_LONGEST = 480
+_KEPT_OF_END = 160
+
 
 class SplatomyError(Exception):
-    """Base of the errors whose text is meant for the user."""
+    """Base of the errors whose text is meant for the user: one line, whatever it quotes from a file."""
+
+    def __init__(self, text: object = "") -> None:
+        """text: control characters in it become question marks, and the middle of an endless one goes."""
+        line = "".join(c if c.isprintable() else "?" for c in " ".join(str(text).splitlines()))
+        if len(line) > _LONGEST:
+            line = f"{line[: _LONGEST - _KEPT_OF_END - 5]} ... {line[-_KEPT_OF_END:]}"
+        super().__init__(line)
 
 
 class InputError(SplatomyError):
@@ -13,6 +27,27 @@ class InputError(SplatomyError):
 
 class MissingBackendError(SplatomyError):
     """An optional dependency is not installed: says what to install."""
+
+
+_NO_MEMORY = (
+    "allocate memory", "enough memory", "out of memory", "insufficient memory", "failed to allocate",
+    "bad_alloc", "can't start new thread", "failed to map segment",
+)  # fmt: skip
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True if an error says that the machine's or the device's memory is full, whoever raised it."""
+    if isinstance(error, SplatomyError):
+        return False
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    # PyTorch raises plain RuntimeErrors on the CPU, OpenCV a kind of its own; a thread's stack is memory too,
+    # and so is a library that is loaded, which some loaders tell as a file that was not found.
+    text = str(error).lower()
+    if any(words in text for words in _NO_MEMORY):
+        return True
+    reason = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return reason is not None and is_out_of_memory(reason)
 
 
 class CancelledError(SplatomyError):

@@ -26,6 +26,12 @@ class MethodSpec:
     ``(captures, config, device, resume: Checkpoint | None = None) -> Task[Scene]``.
     load_scene: "module:function", SceneState -> Scene.
     presets: name -> config fields that differ from the defaults.
+    still: it takes views of one still scene, whose order means nothing; otherwise frames of a recording.
+    follow: "module:function" with the signature ``(captures, config, device, replicas) -> None``, a replica's
+    part of a training; ``reconstruct`` then takes ``replicas`` too. None = it trains in one process.
+    shared: the setting that says how many views a step has, which replicas share; None without ``follow``.
+    halved: "module:function", Config -> a Config that needs about half of a GPU's memory, with which a
+    training goes on where that memory ends, or None = there is none. None = a lack of memory ends the run.
     """
 
     name: str
@@ -38,6 +44,10 @@ class MethodSpec:
     load_scene: str
     presets: Mapping[str, Mapping[str, Any]]
     citation: str
+    still: bool = False
+    follow: str | None = None
+    shared: str | None = None
+    halved: str | None = None
 
 
 def load_symbol(path: str) -> Any:

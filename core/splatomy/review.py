@@ -37,7 +37,9 @@ class FrameReview:
     """One frame's mask; layers are (H, W), True = marked, None = nothing marked, and are never changed.
 
     auto: found by the software. add: a person says hidden. erase: a person says visible.
-    confidence: of the automatic layer, in [0, 1].
+    confidence: of the automatic layer, in [0, 1]. specular: what is hidden there is a highlight of the light.
+    outside: nothing of the scene is ever seen there, such as the rim of the picture or text on it. Whatever
+    else is hidden is an occluder: an instrument, smoke, blood.
     """
 
     auto: Mask | None = None
@@ -45,6 +47,8 @@ class FrameReview:
     erase: Mask | None = None
     state: ReviewState = ReviewState.UNTOUCHED
     confidence: float = 0.0
+    specular: Mask | None = None
+    outside: Mask | None = None
 
     def hidden(self, height_px: int, width_px: int) -> Mask:
         """The mask in force, (auto or add) and not erase, (H, W), True = hidden."""
@@ -83,7 +87,7 @@ class MaskReview:
     def __post_init__(self) -> None:
         shape = (self.height_px, self.width_px)
         for number, frame in enumerate(self.frames):
-            for name in ("auto", "add", "erase"):
+            for name in ("auto", "add", "erase", "specular", "outside"):
                 layer = getattr(frame, name)
                 if layer is not None and (layer.shape != shape or layer.dtype != np.bool_):
                     raise ValueError(
@@ -105,6 +109,14 @@ class MaskReview:
     def masks(self) -> Iterator[Mask]:
         """The masks in force, in order."""
         return (self.hidden(frame) for frame in range(len(self)))
+
+    def never_seen(self) -> Mask | None:
+        """What every frame says to be outside, (H, W); None = nothing."""
+        marked = [frame.outside for frame in self.frames]
+        if not marked or any(mask is None for mask in marked):
+            return None
+        out = np.logical_and.reduce([mask for mask in marked if mask is not None])
+        return out if out.any() else None
 
     def occluded(self) -> NDArray[np.bool_]:
         """The masks in force as one array (T, H, W), True = hidden."""

@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from splatomy.capture import Grid
 from splatomy.geometry.cameras import Cameras
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,19 @@ class Scene(Protocol):
 
     def state(self) -> SceneState:
         """Everything needed to load the scene again."""
+
+
+@runtime_checkable
+class DrawsAnywhere(Protocol):
+    """A scene that can be drawn by a device of choice; on the CPU unless asked."""
+
+    def on(self, device: torch.device) -> Scene:
+        """The same scene, drawn by that device."""
+
+
+def drawn_by(device: torch.device, scene: Scene) -> Scene:
+    """The scene, drawn by a device if it can be."""
+    return scene.on(device) if isinstance(scene, DrawsAnywhere) else scene
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from splatomy.capture import Capture, Grid, Modality
 from splatomy.errors import InputError
 from splatomy.events import Progress, Snapshot, finish
 from splatomy.method import config_schema, list_methods, load_symbol, make_config
+from splatomy.phantoms.object import make_object
 from splatomy.phantoms.tissue import PRESETS, make_tissue
 from splatomy.scene import Scene
 
@@ -22,6 +23,25 @@ TRAINED = ["dynamic_vessels"]
 QUICK: dict[str, dict[str, Any]] = {
     "dynamic_vessels": {"steps": 60, "num_start": 1500, "snapshot_every_s": 0.1},
     "dynamic_tissue": {"steps": 30, "spacing_px": 3.0, "snapshot_every_s": 0.1},
+    "live_scene": {"steps_per_frame": 2, "snapshot_every_s": 0.1},
+    "pulled_surface": {
+        "splat_steps": 15,
+        "joint_steps": 15,
+        "start_points": 400,
+        "queries": 128,
+        "levels": 6,
+        "log2_table": 12,
+        "mesh_resolution": 24,
+    },
+    "completed_object": {
+        "coarse_steps": 20,
+        "fine_steps": 10,
+        "rays": 64,
+        "samples": 12,
+        "levels": 4,
+        "log2_table": 10,
+        "mesh_resolution": 24,
+    },
 }
 CPU = torch.device("cpu")
 
@@ -34,11 +54,21 @@ def tiny_tissue() -> Capture:
     return Capture(Modality.COLOUR, p.images, p.times_s, **known)
 
 
+@pytest.fixture(scope="session")
+def tiny_object() -> Capture:
+    """The smallest object phantom with masks of the object and depth."""
+    p = finish(make_object("tiny", 0))
+    known = {"cameras": p.cameras, "target": p.target, "occluded": p.occluder, "depth_mm": p.depth_mm}
+    return Capture(Modality.COLOUR, p.images, np.zeros(len(p.images)), **known)
+
+
 @pytest.fixture
-def capture(name: str, tiny_capture: Capture, tiny_tissue: Capture) -> Capture:
+def capture(name: str, tiny_capture: Capture, tiny_tissue: Capture, tiny_object: Capture) -> Capture:
     """A tiny capture of the kind that the method takes."""
-    captures = {Modality.ATTENUATION: tiny_capture, Modality.COLOUR: tiny_tissue}
-    return captures[list_methods()[name].modality]
+    spec = list_methods()[name]
+    if spec.still:
+        return tiny_object
+    return {Modality.ATTENUATION: tiny_capture, Modality.COLOUR: tiny_tissue}[spec.modality]
 
 
 def task(name: str, capture: Capture, resume: Any = None, **settings: Any) -> Any:
@@ -131,11 +161,10 @@ def test_training_lowers_the_error(name: str, tiny_capture: Capture) -> None:
 def test_a_resumed_run_ends_where_an_undisturbed_one_does(
     name: str, field: str, tiny_capture: Capture
 ) -> None:
-    # A snapshot of the grid field evaluates its network at every table time: take few of them.
-    length, pause = (90, 0.1) if field == "curves" else (40, 0.4)
+    length = 90
     settings = {
         "field": field, "steps": length, "grow_every": 10, "residual_seeds": 1, "log2_table": 10,
-        "num_start": 300, "snapshot_every_s": pause,
+        "num_start": 300, "snapshot_every_s": 0.1,
     }  # fmt: skip
     whole = task(name, tiny_capture, **settings)
     middle: Snapshot | None = None

@@ -166,7 +166,7 @@ def test_pictures_and_meshes_of_any_time(
     assert np.array_equal(first.faces, later.faces)
     assert np.abs(first.vertices_mm - later.vertices_mm).max() > 0.1
     refused(capsys, "export", finished, "--what", "mesh", "--time", "99", "--out", tmp_path / "late.ply")
-    assert "endoscopic" in refused(
+    assert "no volume" in refused(
         capsys, "export", finished, "--what", "volume", "--out", tmp_path / "volume.nii.gz"
     )
     assert "C-arm" in refused(capsys, "render", finished, "--out", tmp_path / "turned", "--angles", "30,10")

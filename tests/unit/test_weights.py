@@ -15,7 +15,15 @@ from safetensors.torch import load_file, save_file
 
 from splatomy.cli.main import main
 from splatomy.errors import InputError
-from splatomy.weights import DIFF2DGS, ConvertLimits, WeightsCheck, check, convert
+from splatomy.weights import (
+    DIFF2DGS,
+    ConvertLimits,
+    WeightsCheck,
+    check,
+    convert,
+    licence_of,
+    open_weights,
+)
 
 _GENERATOR = torch.Generator().manual_seed(7)
 
@@ -193,3 +201,50 @@ def test_the_command_lists_and_answers_with_the_exit_code(
     assert len(answer["files"]) == len(DIFF2DGS)
     assert "sd-vae-ft-mse/config.json" in said.err
     assert main(["weights", "convert", str(tmp_path)]) == 2
+
+
+def test_every_file_of_the_layout_has_a_licence_that_the_list_shows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for part in DIFF2DGS:
+        assert all(licence_of(f"{part.folder}/{name}").terms for name in part.names)
+    assert licence_of("propainter/ProPainter.pth").restricted
+    with pytest.raises(ValueError, match="no licence"):
+        licence_of("elsewhere/model.safetensors")
+    _write(tmp_path)
+    assert main(["weights", "check", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    assert "OpenRAIL-M" in text and "NTU S-Lab" in text
+    assert all(file.json()["licence"] for file in check(tmp_path).files)
+
+
+def test_a_folder_is_opened_only_when_it_is_complete_and_read_by_purpose(tmp_path: Path) -> None:
+    _write(tmp_path, pickled=("motion UNet",))
+    with pytest.raises(InputError, match="weights convert"):
+        open_weights(tmp_path)
+    for _ in convert(tmp_path, tmp_path):
+        pass
+    folder = open_weights(tmp_path)
+    assert folder.settings("settings of the motion UNet") == {"_class_name": "settings of the motion UNet"}
+    assert set(folder.tensors("image autoencoder")) == {"conv_in.weight", "conv_in.bias"}
+    assert folder.has("motion adapter")
+    with pytest.raises(ValueError, match="the layout has no"):
+        folder.file("nothing")
+    reading = folder.record()
+    while True:
+        try:
+            next(reading)
+        except StopIteration as stop:
+            record = stop.value
+            break
+    used = {entry["file"] for entry in record}
+    assert "sd-vae-ft-mse/config.json" in used and not any("propainter" in name for name in used)
+
+
+def test_a_file_damaged_after_the_check_is_refused(tmp_path: Path) -> None:
+    _write(tmp_path)
+    folder = open_weights(tmp_path)
+    path = tmp_path / "sd-vae-ft-mse/diffusion_pytorch_model.safetensors"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(InputError, match=r"diffusion_pytorch_model\.safetensors cannot be read"):
+        folder.tensors("image autoencoder")

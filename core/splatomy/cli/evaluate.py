@@ -11,6 +11,7 @@ from splatomy.capture import Capture
 from splatomy.cli.progress import drive
 from splatomy.engine import evaluate as figures_of
 from splatomy.engine import find_own_input, open_capture, recorded_options
+from splatomy.engine.protocols import PROTOCOLS, protocol_figures
 from splatomy.errors import InputError
 from splatomy.events import Notice, Progress, Task
 from splatomy.io.run import RunFolder
@@ -23,7 +24,7 @@ def _own_capture(folder: RunFolder, arguments: Namespace) -> Task[Capture | None
     Raises:
         InputError: the input that was given cannot be opened.
     """
-    if is_tissue_truth(arguments.truth):
+    if is_tissue_truth(arguments.truth) or "views" in folder.record():
         return None
     if arguments.truth.is_dir() and not (arguments.truth / "projections.npy").exists():
         text = "The truth has no projections.npy: held-out views are not measured."
@@ -42,6 +43,14 @@ def _own_capture(folder: RunFolder, arguments: Namespace) -> Task[Capture | None
 
 
 def _task(folder: RunFolder, arguments: Namespace) -> Task[dict[str, Any]]:
+    if arguments.protocol in PROTOCOLS:
+        where = arguments.truth or arguments.input
+        return (yield from protocol_figures(folder, where, arguments.protocol))
+    if arguments.truth is None:
+        raise InputError(
+            f"The protocol {arguments.protocol} compares with truth, and none was given: expected a folder. "
+            "Give it with --truth."
+        )
     capture = yield from _own_capture(folder, arguments)
     return (yield from figures_of(folder, arguments.truth, capture, arguments.protocol))
 
@@ -55,4 +64,5 @@ def evaluate(arguments: Namespace) -> None:
         sys.stdout.write(json.dumps({"contract": 1, **found}, allow_nan=False) + "\n")
         return
     for key, value in found.items():
-        sys.stdout.write(f"{key:<28} {'-' if value is None else f'{value:.4g}'}\n")
+        shown = "-" if value is None else value if isinstance(value, str) else f"{value:.4g}"
+        sys.stdout.write(f"{key:<28} {shown}\n")

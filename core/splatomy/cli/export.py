@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from splatomy.background import beside
 from splatomy.capture import Grid
+from splatomy.cli.export_mesh import colour_mesh, has_mesh_options, written_mesh
 from splatomy.cli.progress import drive
 from splatomy.cli.render import grey_top, picture_of
 from splatomy.cli.shots import (
@@ -27,15 +29,15 @@ from splatomy.cli.shots import (
     time_range,
 )
 from splatomy.engine import load_scene
-from splatomy.engine.background import beside
 from splatomy.engine.products import sequence_grid
 from splatomy.errors import InputError
 from splatomy.events import Notice, Progress, Task
 from splatomy.extract.mesh import vessel_surface
 from splatomy.extract.vessels import vessel_label
 from splatomy.geometry.conebeam import cameras_at_angles
+from splatomy.geometry.orbit import front_and_up, orbit
 from splatomy.io.atomic import atomic_path
-from splatomy.io.mesh import MESH_SUFFIXES, read_mesh, write_mesh
+from splatomy.io.mesh import MESH_SUFFIXES, read_mesh
 from splatomy.io.movie import captioned, open_movie
 from splatomy.io.run import RunFolder
 from splatomy.io.volume import read_volume, sequence_file, write_volume
@@ -48,7 +50,7 @@ SUFFIXES = {
     "video": (".mp4",),
 }
 FRAMES_PER_S = 20
-_TURN_S = 8.0
+_TURN_S, _LIFT_RAD = 8.0, np.radians(20.0)
 _SEQUENCE_TIMES = 20
 _FULLEST_SAMPLES = 12
 
@@ -71,6 +73,8 @@ def _check_words(arguments: Namespace) -> None:
     what = arguments.what
     if what != "video" and (arguments.turn or arguments.cameras or arguments.angles or arguments.size):
         raise InputError(f"--turn, --cameras, --angles and --size are for --what video, not for a {what}.")
+    if what != "mesh" and has_mesh_options(arguments):
+        raise InputError(f"--surface and the mesh tools are for --what mesh, not for {what}. Leave them out.")
     if what == "gaussians" and arguments.time is not None:
         raise InputError(
             "The Gaussians are exported with their mean over time: expected no --time. "
@@ -90,9 +94,9 @@ def run_grid(folder: RunFolder) -> Grid:
     Raises:
         InputError: the run knows none.
     """
-    if "clip" in folder.record():
+    if "clip" in folder.record() or "views" in folder.record():
         raise InputError(
-            f"{folder.path.name} was made from an endoscopic clip, which has surfaces and no volume: "
+            f"{folder.path.name} was made from pictures in colour, which have surfaces and no volume: "
             "expected --what mesh, gaussians or video. Choose one of them."
         )
     made = folder.path / "volumes" / "volume.nii.gz"
@@ -122,19 +126,20 @@ def volume_at(folder: RunFolder, time_s: float | None) -> Volume:
 
 def _export_mesh(folder: RunFolder, arguments: Namespace) -> Task[None]:
     """The run's own mesh in the wanted format, or the surface at one time; of a clip the first one."""
-    scene = load_scene(folder) if "clip" in folder.record() else None
     made = folder.path / "meshes" / "mesh.ply"
-    if scene is not None:
-        time_s = scene.time_range_s[0] if arguments.time is None else arguments.time
-        check_time(time_s, time_range(folder, scene))
-        mesh = scene.surface(time_s)
+    if "clip" in folder.record() or "views" in folder.record():
+        mesh = yield from colour_mesh(folder, arguments)
+    elif arguments.surface in ("tsdf", "poisson", "pulled"):
+        raise InputError(
+            f"--surface {arguments.surface} is made of a scene's depth, which {folder.path.name} does not "
+            "have: expected a run of pictures in colour. Leave it out."
+        )
     elif arguments.time is None and made.exists():
         mesh = read_mesh(made)
     else:
         volume = volume_at(folder, arguments.time)
         mesh = yield from beside("mesh", 0, 1, lambda: vessel_surface(vessel_label(volume)))
-    write_mesh(arguments.out, mesh)
-    yield Progress("mesh", 1, 1)
+    yield from written_mesh(folder, mesh, arguments)
 
 
 def _export_volume(folder: RunFolder, arguments: Namespace) -> Task[None]:
@@ -181,7 +186,7 @@ def playback_shots(folder: RunFolder, scene: Scene, arguments: Namespace) -> lis
     check_size(arguments.size)
     start, end = scene.time_range_s
     if end <= start:
-        raise InputError("The run has one time only, so nothing moves. Use --turn to turn the C-arm instead.")
+        raise InputError("The run has one time only, so nothing moves. Use --turn to turn around it instead.")
     arguments.size = arguments.size or DEFAULT_SIZE_PX
     if arguments.cameras is None and arguments.angles is None:
         own = run_views(folder).cameras
@@ -207,6 +212,8 @@ def turn_shots(folder: RunFolder, scene: Scene, arguments: Namespace) -> list[Sh
     Raises:
         InputError: the angles or the time cannot be used.
     """
+    if "views" in folder.record():
+        return _round_shots(folder, scene, arguments)
     check_c_arm(folder, "--turn")
     own = run_views(folder)
     primary, secondary = parse_angles(arguments.angles or "0,0", own.positioner_angles)
@@ -229,6 +236,26 @@ def turn_shots(folder: RunFolder, scene: Scene, arguments: Namespace) -> list[Sh
     ]
 
 
+def _round_shots(folder: RunFolder, scene: Scene, arguments: Namespace) -> list[Shot]:
+    """The frames of one walk around a still scene.
+
+    Raises:
+        InputError: angles are given, which only a C-arm has.
+    """
+    if arguments.angles:
+        raise InputError("--angles are a C-arm's: expected none for a still scene. Leave them out.")
+    check_size(arguments.size)
+    size = arguments.size or DEFAULT_SIZE_PX
+    corners = np.stack(np.meshgrid(*scene.bounds_mm.T, indexing="ij"), -1).reshape(-1, 3)
+    middle, reach = corners.mean(0), float(np.linalg.norm(np.ptp(corners, axis=0))) / 2
+    front, up = front_and_up(run_views(folder).cameras, middle)
+    turns = np.arange(round(_TURN_S * FRAMES_PER_S)) / round(_TURN_S * FRAMES_PER_S) * 2 * np.pi
+    lifts = np.full(len(turns), _LIFT_RAD)
+    # A box's corners are mostly empty, so its half diagonal would leave the thing small.
+    cameras = orbit(front, up, middle, 0.75 * reach, turns, lifts, size)
+    return [Shot(f"turned {np.degrees(turn):.0f} deg", cameras[n], 0.0) for n, turn in enumerate(turns)]
+
+
 def _pictures(scene: Scene, shots: list[Shot]) -> Iterator[NDArray[np.uint8]]:
     """The captioned frames, one grey scale for all; a colour scene keeps its colours."""
     top: float | None = None
@@ -245,7 +272,7 @@ def _check_moves(scene: Scene, shots: list[Shot], name: str) -> None:
     some = [shots[n] for n in np.linspace(0, len(shots) - 1, 6).astype(int)]
     images = [scene.render(scaled(s.camera, 64), s.time_s).colour for s in some]
     if all(np.array_equal(images[0], image) for image in images[1:]):
-        raise InputError(f"{name} is static, so nothing moves. Use --turn to turn the C-arm instead.")
+        raise InputError(f"{name} is static, so nothing moves. Use --turn to go round it instead.")
 
 
 def _export_video(folder: RunFolder, arguments: Namespace) -> Task[None]:

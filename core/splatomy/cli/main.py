@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 import traceback
@@ -11,76 +12,25 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import splatomy
-from splatomy.errors import CancelledError, InputError, MissingBackendError
+from splatomy.background import leave
+from splatomy.cli.option_groups import (
+    add_batch_options,
+    add_camera_options,
+    add_input_options,
+    add_mesh_options,
+    num_views,
+    path_word,
+)
+from splatomy.cli.watching import watched
+from splatomy.errors import CancelledError, InputError, MissingBackendError, is_out_of_memory
 
+_NO_MEMORY = (
+    "The memory of this machine is too small for this; a run kept its last checkpoint. Use a coarser input "
+    "(--bin), a smaller mesh_resolution or --preset draft, or close other programs."
+)
+_UNWATCHED = ("batch", "gui", "job")
+"""A batch watches its cases itself, the app its jobs, and a job has a front end that hears of its end."""
 EXIT_DEFECT, EXIT_INPUT, EXIT_BACKEND, EXIT_CANCELLED = 1, 2, 3, 4
-
-
-def _whole_numbers(text: str, count: int, separator: str) -> list[int | None]:
-    parts = text.split(separator)
-    try:
-        numbers = [int(p) if p.strip() else None for p in parts]
-    except ValueError:
-        numbers = []
-    if len(numbers) > count or not numbers:
-        raise argparse.ArgumentTypeError(
-            f"expected up to {count} whole numbers with {separator!r}, got {text!r}"
-        )
-    return numbers + [None] * (count - len(numbers))
-
-
-def _crop(text: str) -> tuple[int, int, int, int]:
-    x, y, w, h = _whole_numbers(text, 4, ",")
-    if x is None or y is None or w is None or h is None:
-        raise argparse.ArgumentTypeError(f"expected X,Y,W,H, got {text!r}")
-    return x, y, w, h
-
-
-def _frames(text: str) -> tuple[int | None, int | None, int | None]:
-    a, b, c = _whole_numbers(text, 3, ":")
-    return a, b, c
-
-
-def _views(text: str) -> int | tuple[int, ...]:
-    numbers = tuple(n for n in _whole_numbers(text, 64, ",") if n is not None)
-    return numbers[0] if len(numbers) == 1 else numbers
-
-
-def _num_views(text: str) -> int | str:
-    if text == "endonerf":
-        return text
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a whole number or endonerf, got {text!r}") from None
-
-
-def _classes(text: str) -> tuple[int, ...]:
-    return tuple(n for n in _whole_numbers(text, 1024, ",") if n is not None)
-
-
-def _input_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("input")
-    group.add_argument("--crop", type=_crop, metavar="X,Y,W,H", help="part of each image, px")
-    group.add_argument("--frames", type=_frames, metavar="A:B:STEP", help="part of the run")
-    group.add_argument("--bin", type=int, default=1, metavar="N", help="average blocks of N x N pixels")
-    group.add_argument("--mask", type=Path, help="the run without contrast, if it is not beside the input")
-    group.add_argument("--geometry", type=Path, help="3x4 matrices (CSV), RTK XML or geometry JSON")
-    group.add_argument("--frame-time-s", type=float, help="seconds between frames where the input has none")
-    group.add_argument("--already-subtracted", action="store_true", default=None, help="pixels are integrals")
-    group.add_argument("--view", type=_views, metavar="N,...", help="which of several runs, from 0")
-    group.add_argument(
-        "--target", type=Path, metavar="DIR", help="vessel masks to compare with; a folder inside each run"
-    )
-    group = parser.add_argument_group("endoscopic input")
-    group.add_argument("--layout", choices=["mono", "sbs", "tb"], help="one eye, side by side, or stacked")
-    group.add_argument("--masks", type=Path, metavar="DIR", help="mask pictures of the frames")
-    group.add_argument("--masks-mean", choices=["hidden", "visible"], help="what non-zero mask pixels are")
-    group.add_argument("--depth", type=Path, metavar="DIR", help="depth maps of the frames")
-    group.add_argument("--depth-scale-mm", type=float, metavar="S", help="mm per unit of the depth maps")
-    group.add_argument("--calibration", type=Path, metavar="FILE", help="lens: OpenCV YAML, XML, JSON or ini")
-    group.add_argument("--poses", type=Path, metavar="FILE", help="camera-to-world poses, one per frame")
-    group.add_argument("--poses-convention", choices=["opencv", "opengl"], help="camera axes of the poses")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -116,28 +66,47 @@ def build_parser() -> argparse.ArgumentParser:
     add.add_argument("--json", action="store_true", help="as JSON, with every setting")
 
     add = command("inspect", "what an input is, and its problems", "inspect CASE --json")
-    add.add_argument("input", type=Path, help="file or folder")
+    add.add_argument("input", type=path_word, help="file or folder")
     add.add_argument("--json", action="store_true", help="as JSON")
-    _input_options(add)
+    add_input_options(add)
 
     add = command(
         "phantom",
         "make a simulated input with its truth",
         "phantom vessels --out CASE --seed 1",
         "phantom tissue --out CLIP --layout stereomis",
+        "phantom object --out VIEWS --preset demo_occluded",
+        "phantom stream --out STREAM --preset small",
     )
-    add.add_argument("kind", choices=["vessels", "tissue"])
+    add.add_argument("kind", choices=["vessels", "tissue", "object", "stream"])
     add.add_argument("--out", type=Path, required=True, help="new folder")
-    add.add_argument("--preset", default="demo", help="size and difficulty (demo, tiny, hard, ...)")
+    add.add_argument(
+        "--preset",
+        default="demo",
+        help="size and difficulty (demo, tiny, hard, ...; stream: tiny, small, cpu, standard, breathing)",
+    )
     add.add_argument("--seed", type=int, default=0)
     add.add_argument(
         "--layout", choices=["endonerf", "stereomis"],
         help="tissue: one eye with depth (default), or stereo video with calibration",
     )  # fmt: skip
     add.add_argument(
-        "--volume", type=Path, help="a vessel volume or mask to be filled instead of a grown tree"
+        "--volume",
+        type=Path,
+        help="vessels: a volume or mask to be filled instead of a grown tree; object: a mesh",
     )
     add.add_argument("--force", action="store_true", help="replace an earlier phantom")
+
+    add = command(
+        "frames", "an input as plain pictures, as the methods see it", "frames CLIP.mp4 --out PICTURES"
+    )
+    add.add_argument("input", type=path_word, help="file or folder; see `splatomy inspect`")
+    add.add_argument(
+        "--out", type=Path, required=True, help="new folder: frames.json, pictures, masks, cameras"
+    )
+    add.add_argument("--events", choices=["jsonl"], help="print events as JSON lines")
+    add.add_argument("--force", action="store_true", help="replace frames written earlier")
+    add_input_options(add)
 
     add = command(
         "masks",
@@ -145,18 +114,14 @@ def build_parser() -> argparse.ArgumentParser:
         "masks CLIP.mp4 --out CASE.splatomy",
         "masks CASE.splatomy --out CASE.splatomy --propagate",
     )
-    add.add_argument("input", type=Path, help="endoscopic video or folder, or the case itself to carry on")
+    add.add_argument("input", type=path_word, help="endoscopic video or folder, or the case itself")
     add.add_argument("--out", type=Path, required=True, help="case folder, new or to be carried on")
     add.add_argument(
         "--propagate", action="store_true", help="carry the reviewed or given masks to the other frames"
     )
-    add.add_argument("--model", type=Path, metavar="FILE.onnx", help="a segmentation model that proposes")
-    add.add_argument(
-        "--classes", type=_classes, metavar="N,...", help="the model's classes that hide tissue (default all)"
-    )
     add.add_argument("--device", default="auto", help="of the model: auto, cpu, cuda or cuda:K")
     add.add_argument("--force", action="store_true", help="make an earlier case anew")
-    _input_options(add)
+    add_input_options(add, "--model", "--classes")
 
     add = command(
         "reconstruct",
@@ -164,23 +129,67 @@ def build_parser() -> argparse.ArgumentParser:
         "reconstruct CASE --out RUN --views 30",
         "reconstruct XA.dcm --out RUN --preset draft --bin 2 --frames 10:90",
     )
-    add.add_argument("input", type=Path, help="file or folder; see `splatomy inspect`")
+    add.add_argument("input", type=path_word, help="file or folder; see `splatomy inspect`")
     add.add_argument("--out", type=Path, required=True, help="run folder")
     add.add_argument("--method", help="see `splatomy methods`; without it the one for the input's kind")
     add.add_argument("--preset", default="standard", help="draft, standard or best")
     add.add_argument("--config", type=Path, help="settings as a JSON object")
     add.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting")
     add.add_argument(
-        "--views", type=_num_views, metavar="N|endonerf",
+        "--views", type=num_views, metavar="N|endonerf",
         help="train on this many frames, or on all but every 8th as EndoNeRF does; hold out the others",
     )  # fmt: skip
     add.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:K")
+    add.add_argument(
+        "--replicas", type=int, default=1, metavar="N",
+        help="train on N GPUs, from --device on, or in N processes, which share the views of a step",
+    )  # fmt: skip
     add.add_argument("--seed", type=int, default=0)
+    add.add_argument(
+        "--deterministic", action="store_true", help="the same bits every time on a GPU too; slower there"
+    )
     add.add_argument("--threshold", type=float, help="one vessel level in 1/mm instead of the local choice")
     add.add_argument("--events", choices=["jsonl"], help="print events as JSON lines")
     add.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     add.add_argument("--force", action="store_true", help="overwrite a run")
-    _input_options(add)
+    add_input_options(add)
+
+    add = command(
+        "live",
+        "reconstruct while the video arrives",
+        "live camera:0 --out RUN",
+        "live CLIP.mp4 --out RUN --rate max",
+        "live phantom:small --out RUN",
+    )
+    add.add_argument(
+        "source", help="video or folder of frames, growing folder, camera:K, rtsp://..., phantom:PRESET"
+    )
+    add.add_argument("--out", type=Path, required=True, help="run folder")
+    add.add_argument(
+        "--rate", choices=["real", "max"], default="real",
+        help="real: the newest frame as it comes; max: every frame, as fast as can be, repeatable",
+    )  # fmt: skip
+    add.add_argument("--preset", default="standard", help="draft, standard, best or deforming")
+    add.add_argument("--config", type=Path, help="settings as a JSON object")
+    add.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting")
+    add.add_argument("--replay", type=Path, help="commands.jsonl of an earlier session of the same stream")
+    add.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:K")
+    add.add_argument("--seed", type=int, default=0)
+    add.add_argument("--events", choices=["jsonl"], help="print events as JSON lines")
+    add.add_argument("--resume", action="store_true", help="go on with a session that was ended or died")
+    add.add_argument("--force", action="store_true", help="overwrite an earlier run")
+    add_input_options(add)
+
+    add = command(
+        "objects",
+        "cut a ScanNet scene into folders of one object each",
+        "objects scene0005_00_scannet --out OBJECTS",
+    )
+    add.add_argument("scene", type=Path, help="folder with color/, depth/, pose/ and instance-filt/")
+    add.add_argument("--out", type=Path, required=True, help="folder for the objects' folders")
+    add.add_argument("--only", metavar="N,...", help="instance numbers of the objects wanted")
+    add.add_argument("--min-views", type=int, default=20, help="leave out objects that fewer views show")
+    add.add_argument("--weights", type=Path, help="folder with CLIP, which then ranks the views")
 
     add = command(
         "vessels",
@@ -206,7 +215,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add.add_argument("run", type=Path)
     add.add_argument("--out", type=Path, required=True, help="new folder; its views.json lists the pictures")
-    _camera_options(add, "input (default)")
+    add_camera_options(add, "input (default)")
     add.add_argument(
         "--times", default="all", help="all (each input view at its own time), or seconds with commas"
     )
@@ -218,6 +227,7 @@ def build_parser() -> argparse.ArgumentParser:
         "export",
         "one product of a run as a file",
         "export RUN --what mesh --out vessels.stl",
+        "export RUN --what mesh --keep-largest --fill-holes-mm 5 --smooth 10 --out object.ply",
         "export RUN --what volume --time 1.5 --out volume.nii.gz",
         "export RUN --what video --turn --out turn.mp4",
     )
@@ -230,17 +240,32 @@ def build_parser() -> argparse.ArgumentParser:
     add.add_argument(
         "--time", type=float, metavar="S", help="seconds; without it the mean over time, of a clip the start"
     )
-    _camera_options(add, "the middle input view")
+    add_camera_options(add, "the middle input view")
     add.add_argument(
-        "--turn", action="store_true", help="video: one turn of the C-arm, at the time of most contrast"
-    )
+        "--turn", action="store_true",
+        help="video: one turn of the C-arm, at the time of most contrast; around a still scene",
+    )  # fmt: skip
+    add_mesh_options(add)
     add.add_argument("--force", action="store_true", help="overwrite the file")
 
-    add = command("evaluate", "figures of a run against truth", "evaluate RUN --truth CASE/truth --json")
+    add = command(
+        "evaluate",
+        "figures of a run against truth",
+        "evaluate RUN --truth CASE/truth --json",
+        "evaluate RUN --protocol endonerf",
+        "evaluate RUN --truth SCAN --protocol dtu",
+    )
     add.add_argument("run", type=Path)
-    add.add_argument("--truth", type=Path, required=True, help="folder with vessels.nii.gz, rgb/, ...")
+    add.add_argument(
+        "--truth", type=Path,
+        help="folder with vessels.nii.gz, rgb/, mesh.ply, ...; endonerf, stereomis: the data set",
+    )  # fmt: skip
     add.add_argument("--input", type=Path, help="the run's input if it moved, for the held-out views")
-    add.add_argument("--protocol", choices=["default", "4drgs"], default="default")
+    add.add_argument(
+        "--protocol", default="default",
+        choices=["default", "4drgs", "endonerf", "stereomis", "dtu", "tnt", "o2recon"],
+        help="adds the figures as a benchmark's papers print them, beside the plain ones",
+    )  # fmt: skip
     add.add_argument("--json", action="store_true", help="as JSON")
 
     add = command(
@@ -248,10 +273,23 @@ def build_parser() -> argparse.ArgumentParser:
         "phantom, reconstruction, evaluation and report in one go",
         "demo angiography --out DEMO",
         "demo endoscopy --out DEMO",
+        "demo surface --out DEMO",
+        "demo live --out DEMO",
     )
-    add.add_argument("kind", nargs="?", choices=["angiography", "endoscopy", "all"], default="angiography")
+    kinds = ["angiography", "endoscopy", "surface", "live", "all"]
+    add.add_argument("kind", nargs="?", choices=kinds, default="angiography")
     add.add_argument("--out", type=Path, required=True, help="new folder, or that of an earlier demo")
     add.add_argument("--seed", type=int, default=0)
+
+    add = command(
+        "batch",
+        "reconstruct many cases, here or on a Ray cluster",
+        "batch CASES.csv --out BATCH",
+        "batch 'STUDY/*/run' --out BATCH --preset draft --limit-min 30",
+        "batch CASES.json --out BATCH --engine ray --address 10.0.0.1:6379",
+    )
+    add_batch_options(add)
+    add_input_options(add)
 
     add = command(
         "weights",
@@ -264,24 +302,15 @@ def build_parser() -> argparse.ArgumentParser:
     add.add_argument("--out", type=Path, help="convert: folder for the safetensors files")
     add.add_argument("--json", action="store_true", help="as JSON")
 
-    add = command("job", "a reconstruction under the supervision of a front end", "job run JOB.json")
-    add.add_argument("verb", choices=["run"])
-    add.add_argument("job", type=Path, metavar="JOB.json")
+    add = command(
+        "job", "a reconstruction under the supervision of a front end", "job run JOB.json", "job view RUN"
+    )
+    add.add_argument("verb", choices=["run", "view"])
+    add.add_argument("job", type=Path, metavar="JOB.json|RUN", help="run: a job file; view: a finished run")
+
+    add = command("gui", "start the desktop app", "gui", "gui CASE.splatomy")
+    add.add_argument("path", nargs="?", type=Path, help="an input, a run or a case to open")
     return parser
-
-
-def _camera_options(parser: argparse.ArgumentParser, default: str) -> None:
-    group = parser.add_argument_group("camera")
-    choice = group.add_mutually_exclusive_group()
-    choice.add_argument(
-        "--cameras", metavar="input|fixed:K|FILE",
-        help=f"all input cameras, the K-th, or those of a file (JSON, CSV of 3x4); without it {default}",
-    )  # fmt: skip
-    choice.add_argument(
-        "--angles", metavar="PRIMARY,SECONDARY",
-        help="gantry angles in degrees (DICOM input: positioner angles)",
-    )  # fmt: skip
-    group.add_argument("--size", type=int, metavar="PX", help="longer side of the picture")
 
 
 def _with_negative_values(words: Sequence[str]) -> list[str]:
@@ -297,10 +326,31 @@ def _with_negative_values(words: Sequence[str]) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; the exit code of the contract."""
+    """Runs one command; the exit code of the contract. arguments: None = those of the program, watched."""
+    if arguments is not None:
+        return _run(arguments)
+    if {*_UNWATCHED, "--help", "-h", "--version"} & set(sys.argv[1:]):
+        return leave(_run(sys.argv[1:]))
+    return leave(watched(lambda: _run(sys.argv[1:]), end_for_memory))
+
+
+def end_for_memory(number: int) -> int:
+    """The exit code, after a sentence, for a process that was ended by a signal for want of memory."""
+    return _fail(
+        f"Signal {number} ended the process, most likely because the memory of this machine ran out; a run "
+        "kept its last checkpoint: use a coarser input (--bin) or --preset draft, or close other programs, "
+        "and go on with --resume.",
+        EXIT_INPUT,
+    )
+
+
+def _run(arguments: Sequence[str]) -> int:
+    # None where the program was started with closed streams: what is said then vanishes.
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - as long as the program
+    sys.stderr = sys.stderr or sys.stdout
     parser = build_parser()
     try:
-        parsed = parser.parse_args(_with_negative_values(sys.argv[1:] if arguments is None else arguments))
+        parsed = parser.parse_args(_with_negative_values(arguments))
         if not parsed.version and parsed.command is None:
             parser.print_help(sys.stderr)
             return EXIT_INPUT
@@ -319,15 +369,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), EXIT_CANCELLED)
     except KeyboardInterrupt:
         return _fail("Stopped.", EXIT_CANCELLED)
-    except OSError as error:
-        return _fail(_disk_sentence(error), EXIT_INPUT)
-    except Exception:  # noqa: BLE001 - the last resort: a defect is reported as one, with its trace
+    except Exception as error:  # noqa: BLE001 - the last resort: a defect is reported as one, with its trace
+        if is_out_of_memory(error):
+            return _fail(_NO_MEMORY, EXIT_INPUT)
+        if isinstance(error, BrokenPipeError) and error.filename is None:
+            return _nobody_reads()
+        if isinstance(error, OSError):
+            return _fail(_disk_sentence(error), EXIT_INPUT)
         traceback.print_exc()
         return _fail(
             f"This is a defect of splatomy {splatomy.__version__}: please report the lines above.",
             EXIT_DEFECT,
         )
     return 0
+
+
+def _nobody_reads() -> int:
+    """The exit code after the reader of the output went away, as `head` does; what was written stays."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return _fail("Stopped, since nobody reads the output any more.", EXIT_CANCELLED)
 
 
 def _disk_sentence(error: OSError) -> str:

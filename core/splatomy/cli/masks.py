@@ -17,8 +17,6 @@ def masks(arguments: Namespace, options: InputOptions) -> None:
         out=arguments.out,
         options=options,
         propagate=arguments.propagate,
-        model=arguments.model,
-        occluder_classes=arguments.classes,
         device=arguments.device,
         force=arguments.force,
     )

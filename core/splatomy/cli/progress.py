@@ -6,8 +6,9 @@ import json
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -17,6 +18,22 @@ from splatomy.errors import CancelledError
 from splatomy.events import Event, Notice, Progress, Task, event_json
 
 T = TypeVar("T")
+
+
+class Display(Protocol):
+    """Shows events on a terminal, from start to stop."""
+
+    def start(self) -> None:
+        """Begins to draw."""
+        ...
+
+    def show(self, event: Event) -> None:
+        """Shows one event."""
+        ...
+
+    def stop(self) -> None:
+        """Leaves what was drawn last."""
+        ...
 
 
 class _Terminal:
@@ -34,6 +51,12 @@ class _Terminal:
         )
         self.rows: dict[str, Any] = {}
 
+    def start(self) -> None:
+        self.bars.start()
+
+    def stop(self) -> None:
+        self.bars.stop()
+
     def show(self, event: Event) -> None:
         if isinstance(event, Progress):
             if event.stage not in self.rows:
@@ -45,8 +68,17 @@ class _Terminal:
             self.bars.console.print(f"{mark}: {event.text}", highlight=False)
 
 
-def drive(task: Task[T], *, json_lines: bool = False) -> T:
+def drive(
+    task: Task[T],
+    *,
+    json_lines: bool = False,
+    on_stop: Callable[[], object] | None = None,
+    display: Display | None = None,
+) -> T:
     """The task's product. Ctrl-C once closes the task, which keeps its result.
+
+    display: what shows the events instead of bars.
+    on_stop: called at the first Ctrl-C instead, for tasks that can be asked to end well; the next one closes.
 
     Raises:
         CancelledError: the user pressed Ctrl-C (or the process was asked to terminate).
@@ -58,10 +90,10 @@ def drive(task: Task[T], *, json_lines: bool = False) -> T:
 
     in_main = threading.current_thread() is threading.main_thread()
     before = [(s, signal.signal(s, stop)) for s in (signal.SIGINT, signal.SIGTERM)] if in_main else []
-    terminal = _Terminal()
+    terminal = display or _Terminal()
     try:
         if not json_lines:
-            terminal.bars.start()
+            terminal.start()
         while True:
             try:
                 event = next(task)
@@ -73,11 +105,15 @@ def drive(task: Task[T], *, json_lines: bool = False) -> T:
                 sys.stdout.flush()
             else:
                 terminal.show(event)
-            if asked.is_set():
+            if asked.is_set() and on_stop is not None:
+                on_stop()
+                on_stop = None
+                asked.clear()
+            elif asked.is_set():
                 task.close()
                 raise CancelledError("Stopped. The result so far and the checkpoint were kept; use --resume.")
     finally:
         if not json_lines:
-            terminal.bars.stop()
+            terminal.stop()
         for number, handler in before:
             signal.signal(number, handler)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from splatomy.checks import is_whole_number
 from splatomy.errors import InputError
 from splatomy.geometry.cameras import Cameras
 from splatomy.geometry.conebeam import cameras_at_angles
@@ -47,9 +48,9 @@ def run_views(folder: RunFolder) -> Views:
 
 def check_c_arm(folder: RunFolder, option: str) -> None:
     """Raises InputError for an option of angiography when the run is of an endoscopic clip."""
-    if "clip" in folder.record():
+    if {"clip", "views"} & folder.record().keys():
         raise InputError(
-            f"{option} turns a C-arm, but {folder.path.name} was made from an endoscopic clip: expected "
+            f"{option} turns a C-arm, but {folder.path.name} was made from pictures in colour: expected "
             "--cameras there. Choose input, fixed:K or a file."
         )
 
@@ -137,7 +138,7 @@ def fixed_camera(text: str, views: Views) -> Cameras:
         InputError: no such camera.
     """
     number = text.removeprefix("fixed:")
-    if not number.isdigit() or int(number) >= len(views.cameras):
+    if not is_whole_number(number) or int(number) >= len(views.cameras):
         raise InputError(
             f"--cameras {text}: expected fixed:K with K from 0 to {len(views.cameras) - 1}, the run's "
             "frames. Choose one of them."

@@ -7,7 +7,7 @@ import sys
 from argparse import Namespace
 
 from splatomy.errors import InputError
-from splatomy.weights import CheckedFile, WeightsCheck, check, convert
+from splatomy.weights import CheckedFile, WeightsCheck, check, convert, licence_of
 
 
 def weights(arguments: Namespace) -> None:
@@ -55,5 +55,6 @@ def _line(file: CheckedFile) -> str:
         state = "missing, not needed"
     size = f"{file.facts.size_bytes / 1e6:10.1f} MB" if file.facts else " " * 13
     dtypes = ",".join(file.facts.dtypes) if file.facts else ""
-    text = f"{state:<20}{size}  {dtypes:<8}  {file.path}  ({file.purpose})"
+    licence = licence_of(file.path).terms
+    text = f"{state:<20}{size}  {dtypes:<8}  {file.path}  ({file.purpose}; {licence})"
     return f"{text}: {file.problem}" if file.problem else text

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from splatomy.background import beside
 from splatomy.capture import Capture
-from splatomy.engine.background import beside
 from splatomy.engine.holdout import training_frames
 from splatomy.engine.loading import load_scene
 from splatomy.engine.own_input import recorded_options
+from splatomy.engine.surface_evaluation import SURFACE_PROTOCOLS, surface_figures
 from splatomy.engine.tissue_evaluation import tissue_figures
 from splatomy.errors import InputError
 from splatomy.events import Notice, Progress, Task
@@ -35,14 +36,28 @@ def evaluate(
     """All figures that the truth allows, under the contract's names.
 
     capture: the run's input, for the held-out views; None leaves the image figures out.
-    protocol: "default", or "4drgs" which adds the paper's variants (ICP, vertices, min-max images).
+    protocol: "default", or "4drgs" which adds the paper's variants (ICP, vertices, min-max images); of still
+        scenes "dtu", "tnt" or "o2recon".
 
     Raises:
         InputError: the truth folder holds nothing to compare with, or does not match the run.
     """
+    if "views" in folder.record():
+        figures = yield from surface_figures(folder, truth_path, protocol)
+        return {key: _plain(value) for key, value in figures.items()}
+    if protocol in SURFACE_PROTOCOLS:
+        raise InputError(
+            f"The protocol {protocol} scores surfaces of still scenes: expected a run of an image set, got "
+            f"{folder.path.name}. Choose another run, or leave --protocol out."
+        )
     if is_tissue_truth(truth_path):
         figures = yield from tissue_figures(folder, truth_path)
         return {key: _plain(value) for key, value in figures.items()}
+    if not (folder.path / "volumes" / "volume.nii.gz").is_file():
+        raise InputError(
+            f"{folder.path.name} holds no volume, since its run is {folder.record().get('state')}: expected "
+            "a finished one. Start it again, or go on with --resume."
+        )
     truth = read_truth(truth_path)
     found: dict[str, Any] = {}
     yield Progress("evaluate", 0, 3)
@@ -136,6 +151,6 @@ def _image_figures(
     work = partial(image_metrics, stack, projections[chosen])
     found |= yield from beside("held-out views", count, count, work)
     if protocol == "4drgs":
-        found["psnr_4drgs"] = psnr_minmax(stack, projections[chosen])
-        theirs = partial(ssim_minmax, stack, projections[chosen])
-        found["ssim_4drgs"] = yield from beside("held-out views", count, count, theirs)
+        for name, figure in (("psnr_4drgs", psnr_minmax), ("ssim_4drgs", ssim_minmax)):
+            theirs = partial(figure, stack, projections[chosen])
+            found[name] = yield from beside("held-out views", count, count, theirs)

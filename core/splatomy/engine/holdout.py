@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from splatomy.background import beside
 from splatomy.capture import Capture
-from splatomy.engine.background import beside
 from splatomy.errors import InputError
 from splatomy.events import Progress, Task
 from splatomy.metrics.endoscopy import flicker, visible_metrics
@@ -77,7 +77,7 @@ def steadiness(rendered: NDArray[np.floating], capture: Capture, first: int) -> 
     if capture.occluded is None or len(rendered) < 2:
         return {}
     hidden = capture.occluded[first : first + len(rendered)]
-    value = yield from beside("flicker", 0, 1, partial(flicker, rendered, hidden))
+    value = yield from beside("flicker", 0, 1, partial(flicker, rendered, hidden, capture.outside))
     return {"flicker": value} if np.isfinite(value) else {}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from splatomy.engine.background import beside
+from splatomy.background import beside
 from splatomy.engine.opening import open_clip
 from splatomy.errors import InputError
 from splatomy.events import Notice, Progress, Task
-from splatomy.io.case import OWN_NAMES, Case, case_folder, is_case, locked, open_case, save_case, write_labels
+from splatomy.io.atomic import is_remnant
+from splatomy.io.case import OWN_NAMES, Case, case_folder, is_case, locked, open_case, save_case
 from splatomy.io.detect import is_endoscopy
 from splatomy.io.endoscopy import EndoscopyInput
 from splatomy.io.options import InputOptions
@@ -32,8 +33,7 @@ class MaskRequest:
     """What to do: masks of ``source`` (an endoscopic input, or a case) into the case folder ``out``.
 
     propagate: carry the masks of reviewed or given frames to the others; without any, the surest proposals.
-    model: an ONNX segmentation model that proposes instead of colour and motion. occluder_classes: which
-        of its classes hide tissue. device: of the model.
+    device: of the options' mask model, which proposes instead of colour and motion.
     force: replace the masks of an earlier case.
     """
 
@@ -41,8 +41,6 @@ class MaskRequest:
     out: Path
     options: InputOptions = field(default_factory=InputOptions)
     propagate: bool = False
-    model: Path | None = None
-    occluder_classes: tuple[int, ...] | None = None
     device: str = "auto"
     force: bool = False
 
@@ -61,14 +59,15 @@ def make_mask_case(request: MaskRequest) -> Task[Case]:
             f"{source.name} is no endoscopic clip; expected a video or colour frames, since masks of "
             "instruments are found by colour and motion: choose another input."
         )
+    asked = request.options if request.options.mask_model is not None else options
     segmenter = (
         None
-        if request.model is None
-        else load_segmenter(request.model, request.device, request.occluder_classes)
+        if asked.mask_model is None
+        else load_segmenter(asked.mask_model, request.device, asked.mask_classes)
     )
     clip = yield from open_clip(source, options)
     with locked(request.out):
-        outside = _always_hidden(clip)
+        outside = clip.outside
         review = _given(clip, outside) if earlier is None else _fitting(earlier, clip)
         if segmenter is not None:
             for notice in segmenter.notices:
@@ -82,8 +81,8 @@ def make_mask_case(request: MaskRequest) -> Task[Case]:
             review = yield from _propagated(clip, review, proposal, before)
         for notice in _notices(review):
             yield notice
-        case = _case(source, options, clip, review)
-        yield from beside("write", 0, 1, partial(_write, request.out, case, proposal, outside))
+        case = _case(source, options, clip, _labelled(review, proposal, outside))
+        yield from beside("write", 0, 1, partial(save_case, request.out, case))
         yield Progress("write", 1, 1)
     return case
 
@@ -124,22 +123,14 @@ def _earlier(request: MaskRequest) -> tuple[Path, InputOptions, Case | None]:
     if request.out.exists():
         if not request.out.is_dir():
             raise InputError(f"{request.out} is a file: expected a folder. Choose another --out.")
-        foreign = sorted(p.name for p in request.out.iterdir() if p.name not in OWN_NAMES)
+        names = {p.name for p in request.out.iterdir() if not is_remnant(p)}
+        foreign = sorted(names - {*OWN_NAMES})
         if foreign:
             raise InputError(
                 f"{request.out} holds other things than a case ({foreign[0]}): nothing is written there. "
                 "Choose another --out."
             )
     return source, options, earlier
-
-
-def _always_hidden(clip: EndoscopyInput) -> Mask | None:
-    """What no frame shows, (H, W): the picture's border; None when there is none, or masks cover it too."""
-    without_mask = np.flatnonzero(~clip.mask_known)
-    if clip.occluded is None or len(without_mask) == 0:
-        return None
-    hidden = np.asarray(clip.occluded[without_mask[0]])
-    return hidden if hidden.any() else None
 
 
 def _given(clip: EndoscopyInput, outside: Mask | None) -> MaskReview:
@@ -228,7 +219,14 @@ def _case(source: Path, options: InputOptions, clip: EndoscopyInput, review: Mas
     )
 
 
-def _write(folder: Path, case: Case, proposal: Proposal, outside: NDArray[np.bool_] | None) -> None:
-    for index, number in enumerate(case.frames.tolist()):
-        write_labels(folder, number, case.review.hidden(index), proposal.specular[index], outside)
-    save_case(folder, case)
+def _labelled(review: MaskReview, proposal: Proposal, outside: NDArray[np.bool_] | None) -> MaskReview:
+    """The review with what the software took for highlights and for the rim; labels of a person stay."""
+    frames = [
+        replace(
+            frame,
+            specular=proposal.specular[i] if frame.specular is None else frame.specular,
+            outside=outside if frame.outside is None else frame.outside,
+        )
+        for i, frame in enumerate(review.frames)
+    ]
+    return MaskReview(review.height_px, review.width_px, tuple(frames))

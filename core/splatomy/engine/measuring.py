@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import splatomy
-from splatomy.engine.background import beside
+from splatomy.background import beside
 from splatomy.engine.own_input import file_hashes
 from splatomy.engine.products import Vessels, vessels_of, write_vessels
 from splatomy.errors import InputError

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
+from splatomy.background import beside
 from splatomy.capture import Capture, Grid, Modality
-from splatomy.engine.background import beside
+from splatomy.engine.still_views import open_still_views, opens_still, still_method
 from splatomy.errors import InputError
 from splatomy.events import Notice, Progress, Task
 from splatomy.geometry.cameras import Cameras
 from splatomy.geometry.conebeam import isocentre_mm
-from splatomy.io.case import case_folder, is_case, open_case
-from splatomy.io.detect import is_endoscopy, open_input
+from splatomy.io.case import Case, case_folder, is_case, open_case
+from splatomy.io.detect import is_endoscopy, is_image_set, open_input
 from splatomy.io.dsa import DsaInput
 from splatomy.io.endoscopy import EndoscopyInput
 from splatomy.io.endoscopy_detect import endoscopy_source
@@ -29,7 +30,7 @@ _DEFAULT_GRID_SIZE = 256
 
 
 def open_capture(path: Path, options: InputOptions) -> Task[Capture]:
-    """The input as one Capture: a DSA run read, log-subtracted and registered, or an endoscopic clip.
+    """The input as one Capture: a DSA run read, log-subtracted and registered, a clip, or an image set.
 
     Raises:
         InputError: the input cannot be used.
@@ -38,20 +39,32 @@ def open_capture(path: Path, options: InputOptions) -> Task[Capture]:
     return capture
 
 
-def open_source(path: Path, options: InputOptions) -> Task[tuple[Capture, EndoscopyInput | None]]:
+def open_source(
+    path: Path, options: InputOptions, still: bool = False
+) -> Task[tuple[Capture, EndoscopyInput | None]]:
     """The input as one Capture, and, if it is an endoscopic clip, all that was read of it.
+
+    still: pictures are views of a still scene, whatever they look like.
 
     Raises:
         InputError: the input cannot be used.
     """
     yield Progress("open", 0, 1)
-    if is_case(path):
+    reviewed = (yield from beside("open", 0, 1, partial(open_case, path))) if is_case(path) else None
+    if reviewed is not None and opens_still(reviewed.source, reviewed.options, still):
+        return (yield from reviewed_views(reviewed, options)), None
+    if reviewed is not None and _is_run(reviewed):
+        source = yield from beside("open", 0, 1, partial(reviewed_run, reviewed, options))
+    elif reviewed is not None:
         clip = yield from open_reviewed(path, options)
         return clip.capture(), clip
-    if is_endoscopy(path, options):
+    elif opens_still(path, options, still):
+        return (yield from open_still_views(path, options)), None
+    elif is_endoscopy(path, options):
         clip = yield from open_clip(path, options)
         return clip.capture(), clip
-    source = yield from beside("open", 0, 1, partial(open_input, path, options))
+    else:
+        source = yield from beside("open", 0, 1, partial(open_input, path, options))
     yield Progress("open", 1, 1)
     for problem in source.problems:
         yield Notice("warning", "input", problem)
@@ -59,9 +72,19 @@ def open_source(path: Path, options: InputOptions) -> Task[tuple[Capture, Endosc
     return capture, None
 
 
+def _is_run(case: Case) -> bool:
+    """True if a case is one of a DSA run; a case whose input is gone counts as a clip's."""
+    return case.source.exists() and not is_endoscopy(case.source, case.options)
+
+
 def default_method(path: Path, options: InputOptions) -> str:
     """The name of the method for an input when none is asked for."""
-    clip = is_case(path) or is_endoscopy(path, options)
+    if is_case(path):
+        case = open_case(path)
+        path, options = case.source, case.options
+    if is_image_set(path, options):
+        return still_method(path, options)
+    clip = is_endoscopy(path, options)
     return "dynamic_tissue" if clip else "dynamic_vessels"
 
 
@@ -88,7 +111,7 @@ def open_reviewed(path: Path, options: InputOptions) -> Task[EndoscopyInput]:
     Raises:
         InputError: the case is damaged, its clip is gone or changed, or options are given with it.
     """
-    if options != InputOptions():
+    if replace(options, weights=None) != InputOptions():
         raise InputError(
             f"{case_folder(path).name} is a case, which holds its own options: expected none beside it. "
             "Leave them out, or give the case's input instead."
@@ -99,7 +122,7 @@ def open_reviewed(path: Path, options: InputOptions) -> Task[EndoscopyInput]:
             f"The input of the case {case_folder(path).name} is no longer where it was; expected "
             f"{case.source.name} beside it as before: put it back."
         )
-    clip = yield from open_clip(case.source, case.options)
+    clip = yield from open_clip(case.source, replace(case.options, weights=options.weights))
     size = (case.review.height_px, case.review.width_px)
     if size != clip.images.shape[1:3] or case.frames.tolist() != clip.frames.tolist():
         raise InputError(
@@ -111,12 +134,51 @@ def open_reviewed(path: Path, options: InputOptions) -> Task[EndoscopyInput]:
     if waiting:
         text = f"{waiting} of {len(clip)} frames of the case are not confirmed; their masks are used as is."
         yield Notice("info", "unconfirmed-masks", text)
+    hidden, outside = case.review.occluded(), clip.outside
+    marked = case.review.never_seen()
+    if marked is not None:
+        outside = marked if outside is None else outside | marked
+    if outside is not None:
+        # The rim of a round picture is in no mask of a person.
+        hidden = hidden | outside
+    return replace(clip, occluded=hidden, outside=outside, mask_known=np.ones(len(clip), np.bool_))
+
+
+def reviewed_views(case: Case, options: InputOptions) -> Task[Capture]:
+    """The image set of a case with what its reviewed masks hide; the case's own options hold.
+
+    Raises:
+        InputError: options are given with it, or its set is unreadable or has changed.
+    """
+    if replace(options, weights=None, init=None) != InputOptions():
+        raise InputError("A case holds its own options: expected none beside it. Leave them out.")
+    own = replace(case.options, weights=options.weights, init=options.init)
+    capture = yield from open_still_views(case.source, own)
     hidden = case.review.occluded()
-    always = clip.occluded[~clip.mask_known] if clip.occluded is not None else hidden[:0]
-    if len(always):
-        # What the clip hides in every frame, such as the rim of a round picture, is in no mask of a person.
-        hidden = hidden | always.all(0)
-    return replace(clip, occluded=hidden, mask_known=np.ones(len(clip), np.bool_))
+    if hidden.shape != capture.images.shape[:3]:
+        raise InputError(
+            f"The case was made of views of shape {hidden.shape}, but its set now has "
+            f"{capture.images.shape[:3]}: expected the same. Make the case anew."
+        )
+    return replace(capture, occluded=hidden if hidden.any() else None)
+
+
+def reviewed_run(case: Case, options: InputOptions) -> DsaInput:
+    """The DSA run of a case with what its reviewed masks hide; the case's own options hold.
+
+    Raises:
+        InputError: options are given with it, or its run is unreadable or has changed.
+    """
+    if options != InputOptions():
+        raise InputError("A case holds its own options: expected none beside it. Leave them out.")
+    run = open_input(case.source, case.options)
+    hidden = case.review.occluded()
+    if hidden.shape != run.fill_run.shape:
+        raise InputError(
+            f"The case was made of frames of shape {hidden.shape}, but its run now has {run.fill_run.shape}: "
+            "expected the same. Make the case anew."
+        )
+    return replace(run, occluded=hidden if hidden.any() else None)
 
 
 def default_grid(cameras: Cameras) -> Grid:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from splatomy.errors import InputError
+from splatomy.io.case import is_case
 from splatomy.io.options import InputOptions, options_from_record, options_record, relative_path
+from splatomy.io.patient_words import PLACEHOLDER, patient_words, without_patient
 from splatomy.io.run import RunFolder
 
 _HASH_LIMIT_BYTES = 1 << 33
@@ -32,25 +34,58 @@ def file_hashes(path: Path, run: Path | None = None) -> list[dict[str, Any]]:
 
     run: the run folder, which is no part of the input even where it lies inside it.
     """
+    files = _files_of(path, run)
+    words = patient_words(files)
+    return [{"file": without_patient(p.name, words), "sha256": sha256_of(p)} for p in files]
+
+
+def _files_of(path: Path, run: Path | None) -> list[Path]:
     own = None if run is None else run.resolve()
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    files = [p for p in files if own is None or own not in p.resolve().parents][:_MAX_FILES]
-    return [{"file": p.name, "sha256": sha256_of(p)} for p in files]
+    # Of a case the masks are input; its runs, exports and lock come and go.
+    place = path / "masks" if is_case(path) and path.is_dir() else path
+    files = [path] if path.is_file() else sorted(p for p in place.rglob("*") if p.is_file())
+    return [p for p in files if own is None or own not in p.resolve().parents][:_MAX_FILES]
 
 
 def input_record(folder: RunFolder, source: Path, options: InputOptions) -> dict[str, Any]:
-    """The part of run.json that leads back to the input: where it lies seen from the run, and its options."""
+    """The part of run.json that leads back to the input: where it lies seen from the run, and its options.
+
+    Folders and files that are named after the patient of a DICOM input appear without the name; the way
+    back to such an input must be given again.
+    """
+    given = options_record(options, folder.path)
+    named = [p for p in vars(options).values() if isinstance(p, Path) and p.is_file()]
+    words = patient_words([*_files_of(source, folder.path), *named])
     return {
         "input": file_hashes(source, folder.path),
-        "input_path": relative_path(source, folder.path),
-        "input_options": options_record(options, folder.path),
+        "input_path": without_patient(relative_path(source, folder.path), words),
+        "input_options": {
+            name: without_patient(given[name], words) if isinstance(value, Path) else given[name]
+            for name, value in vars(options).items()
+        },
+        "input_models": [
+            {"file": model.name, "sha256": sha256_of(model)}
+            for model in (options.depth_model, options.mask_model, options.init)
+            if model is not None
+        ],
     }
 
 
 def recorded_options(folder: RunFolder) -> InputOptions:
-    """The input options that the run was made with; the defaults for runs that do not say."""
+    """The input options that the run was made with; the defaults for runs that do not say.
+
+    Raises:
+        InputError: a file among them cannot be found again.
+    """
     stored = folder.record().get("input_options")
-    return options_from_record(stored if isinstance(stored, Mapping) else {}, folder.path)
+    options = options_from_record(stored if isinstance(stored, Mapping) else {}, folder.path)
+    for name, value in vars(options).items():
+        if isinstance(value, Path) and PLACEHOLDER in value.as_posix() and not value.exists():
+            raise InputError(
+                f"The run does not keep where the file of its option {name} lies, since that names the "
+                "patient: expected folders without names. Rename them and reconstruct again."
+            )
+    return options
 
 
 def find_own_input(folder: RunFolder) -> Path:
@@ -64,6 +99,10 @@ def find_own_input(folder: RunFolder) -> Path:
     if not isinstance(where, str) or not isinstance(hashes, list):
         raise InputError("The run does not say where its input lies: give it with --input.")
     path = folder.path / where
+    if not path.exists() and PLACEHOLDER in where:
+        raise InputError(
+            "The run does not keep where its input lies, since that names the patient: give it with --input."
+        )
     if not path.exists():
         raise InputError("The run's input is no longer where it was: give it with --input.")
     now = Counter((entry["file"], entry["sha256"]) for entry in file_hashes(path, folder.path))

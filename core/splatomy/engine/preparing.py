@@ -6,14 +6,17 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 import splatomy
 from splatomy.capture import Capture
+from splatomy.engine.inpainting import fill_hidden
 from splatomy.errors import InputError
 from splatomy.events import Notice, Progress, Task
 from splatomy.io.calibration import Calibration
@@ -26,11 +29,16 @@ from splatomy.io.prepared import (
     read_prepared,
     write_prepared,
 )
+from splatomy.kernels.ready import begin, optimiser, surfel_kernels
 from splatomy.prepare.depth import StereoPair, StereoRig, estimate_depth
-from splatomy.prepare.inpaint import SYNTHESISED, inpaint_frames
-from splatomy.prepare.masks import mask_warnings, propagate, propose
-from splatomy.prepare.pose_scale import poses_at_depth_scale
-from splatomy.prepare.poses import estimate_poses
+from splatomy.prepare.inpaint import SYNTHESISED
+from splatomy.prepare.inpaint.diffusion import require_diffusion
+from splatomy.prepare.masks import Proposal, mask_warnings, propagate, propose
+from splatomy.prepare.onnx import OnnxModel
+from splatomy.prepare.onnx_depth import OnnxDepthConfig, estimate_onnx_depth
+from splatomy.prepare.onnx_masks import load_segmenter, segment
+from splatomy.prepare.pose_scale import poses_at_depth_scale, scale_by_instruments
+from splatomy.prepare.poses import PoseConfig, estimate_poses
 
 _LISTED = 3
 
@@ -42,26 +50,41 @@ class PreparedClip:
     observed: all T frames as recorded (instruments in sight), with masks, cameras and depth.
     training: the N frames that are trained on, with the instruments taken out and ``synthetic`` set.
     train: (N,) their numbers. provenance: (N, H, W), see ``PreparedParts``, or None when nothing is hidden.
+    inpainting: how hidden pixels were filled, as JSON values, see ``engine.inpainting``.
     """
 
     observed: Capture
     training: Capture
     train: NDArray[np.intp]
     provenance: NDArray[np.signedinteger] | None
+    inpainting: Mapping[str, Any]
 
 
 def prepare_clip(
-    folder: Path, clip: EndoscopyInput, capture: Capture, train: NDArray[np.intp], own: Mapping[str, Any]
+    folder: Path,
+    clip: EndoscopyInput,
+    capture: Capture,
+    train: NDArray[np.intp],
+    own: Mapping[str, Any],
+    device: str = "cpu",
+    learn: bool = True,
 ) -> Task[PreparedClip]:
     """The clip ready for training; its parts are kept in ``folder`` and used again for the same input.
 
     capture: the clip's own. train: (N,) frames that are trained on; the pictures of the others take no part
         in the inpainting.
     own: the input's part of the run's record, by which a change is noticed.
+    device: where networks of the user run. learn: a network may be trained on the clip to fill it better.
 
     Raises:
-        InputError: masks, depth or calibration do not fit the pictures, or nothing is visible.
+        InputError: masks, depth, a calibration or a network do not fit the pictures, or nothing is visible.
+        MissingBackendError: a network was given, but not what runs it.
     """
+    if clip.options.weights is not None:
+        require_diffusion()
+    if torch.device(device).type == "cuda":
+        # What a GPU trains with is loaded while the processor prepares the frames.
+        begin(optimiser, partial(surfel_kernels, torch.device(device)))
     key = _fingerprint(own, train)
     parts = None
     if prepared_key(folder) == key:
@@ -72,25 +95,28 @@ def prepare_clip(
         except InputError as error:
             yield Notice("warning", "prepared-anew", f"The clip is prepared anew. {error}")
     if parts is None:
-        parts = yield from _derived(clip, capture, train, key)
+        parts = yield from _derived(clip, capture, train, key, device, learn)
         yield from write_prepared(folder, parts)
     return _assembled(capture, parts)
 
 
 def _fingerprint(own: Mapping[str, Any], train: NDArray[np.intp]) -> str:
     text = json.dumps(
-        [splatomy.__version__, own.get("input"), own.get("input_options"), train.tolist()],
+        [
+            splatomy.__version__, own.get("input"), own.get("input_options"), own.get("input_models"),
+            train.tolist(),
+        ],
         sort_keys=True, default=list,
     )  # fmt: skip
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _derived(
-    clip: EndoscopyInput, capture: Capture, train: NDArray[np.intp], key: str
+    clip: EndoscopyInput, capture: Capture, train: NDArray[np.intp], key: str, device: str, learn: bool
 ) -> Task[PreparedParts]:
     """Masks, then depth and poses, then the tissue behind the instruments."""
-    capture = yield from _masked(clip, capture)
-    capture = yield from _placed(clip, capture)
+    capture = yield from _masked(clip, capture, device)
+    capture = yield from _placed(clip, capture, device)
     if capture.cameras is None or capture.depth_mm is None or capture.depth_confidence is None:
         raise ValueError("a prepared clip has cameras, depth and its confidence")
     occluded = capture.occluded
@@ -102,20 +128,34 @@ def _derived(
     straightened = "lens distortion removed" in capture.provenance
     frames = (yield from _codes(capture.images)) if straightened else None
     inpainted = provenance = None
+    how: dict[str, Any] = {}
     provenance_notes = capture.provenance
-    if occluded[train].any():
+    inside = np.ones(occluded.shape[1:], np.bool_) if capture.outside is None else ~capture.outside
+    chosen = _chosen(train, len(occluded))
+    hidden = occluded[chosen]
+    if any((mask & inside).any() for mask in hidden):
         room = storage((len(train), *capture.images.shape[1:]), np.float32)
-        filled = yield from inpaint_frames(capture.images[train], occluded[train], out=room)
+        filling = yield from fill_hidden(
+            capture.images[chosen],
+            hidden,
+            torch.device(device),
+            weights=clip.options.weights,
+            outside=capture.outside,
+            out=room,
+            learn=learn,
+        )
+        filled, how = filling.inpainting, dict(filling.record)
         inpainted = yield from _codes(filled.images)
         # The map names frames among those trained on; a reader counts in frames of the clip.
-        source = filled.provenance.astype(np.int32)
-        provenance = np.where(source > 0, train[np.maximum(source, 1) - 1] + 1, source).astype(np.int32)
+        provenance = storage(filled.provenance.shape, np.int32)
+        for n, source in enumerate(filled.provenance):
+            provenance[n] = np.where(source > 0, train[np.maximum(source, 1) - 1] + 1, source)
         shares = filled.shares
         text = (
             f"inpainted: {shares['propagated']:.1%} of the pixels from other frames, "
             f"{shares['synthesised']:.1%} made up"
         )
-        provenance_notes = (*provenance_notes, text)
+        provenance_notes = (*provenance_notes, text, str(how["text"]))
         yield Notice("info", "inpainted", f"{text[0].upper()}{text[1:]}.")
     else:
         yield Notice("info", "nothing-hidden", "No pixel is hidden, so nothing was filled.")
@@ -124,41 +164,46 @@ def _derived(
         "metric": capture.metric,
         "world": capture.world,
         "provenance": list(provenance_notes),
+        "inpainting": how,
         "details": {k: v for k, v in capture.details.items() if isinstance(v, str)},
     }
     return PreparedParts(
         capture.cameras, capture.times_s, occluded, capture.depth_mm, confidence, train, record,
-        frames, inpainted, provenance,
+        frames, inpainted, provenance, capture.outside,
     )  # fmt: skip
 
 
-def _masked(clip: EndoscopyInput, capture: Capture) -> Task[Capture]:
+def _masked(clip: EndoscopyInput, capture: Capture, device: str) -> Task[Capture]:
     """The capture with a mask for every frame: given, carried from given ones, or proposed."""
     known = clip.mask_known
+    outside = np.zeros(capture.images.shape[1:3], np.bool_) if clip.outside is None else clip.outside
+    if known.any() and clip.options.mask_model is not None:
+        text = "Masks were given, so the mask model is not used."
+        yield Notice("info", "mask-model-unused", text)
     if known.all():
         yield Notice("info", "masks-given", "The masks are those given with the input.")
         masks, note = capture.occluded, "masks as given"
     elif known.any() and capture.occluded is not None:
         anchors = {int(t): np.asarray(capture.occluded[t]) for t in np.flatnonzero(known)}
-        found = yield from propagate(capture.images, anchors)
-        masks, note = found.occluded | _outside(clip), "masks carried from the given frames"
+        found = yield from propagate(capture.images, anchors, storage=storage)
+        masks, note = _with_outside(found.occluded, outside), "masks carried from the given frames"
         text = (
             f"{len(known) - int(known.sum())} of {len(known)} frames had no mask; theirs were carried over "
             "from the others, and nobody has confirmed them."
         )
         yield Notice("warning", "masks-propagated", text)
     else:
-        outside = _outside(clip)
-        proposal = yield from propose(capture.images, outside=outside)
-        masks, note = proposal.occluded | outside, "masks proposed by colour and motion"
-        share = float(proposal.occluded.mean())
+        proposal, how = yield from _proposed(clip, capture, outside, device)
+        hidden = sum(np.count_nonzero(mask & ~outside) for mask in proposal.occluded)
+        share = hidden / max(int((~outside).sum()) * len(known), 1)
+        masks, note = _with_outside(proposal.occluded, outside), f"masks proposed by {how}"
         text = (
-            "No masks were given: instruments were looked for by colour and motion and hide "
-            f"{share:.0%} of the picture. Nobody has confirmed them; review them with `splatomy masks`."
+            f"No masks were given: instruments were looked for by {how} and hide {share:.0%} of the "
+            "picture. Nobody has confirmed them; review them with `splatomy masks`."
         )
         yield Notice("warning", "masks-proposed", text)
     if masks is not None:
-        warnings = mask_warnings(masks)
+        warnings = mask_warnings(mask[~outside] for mask in masks)
         for code in dict.fromkeys(w.code for w in warnings):
             texts = [w.text for w in warnings if w.code == code]
             more = f" And {len(texts) - _LISTED} more frames." if len(texts) > _LISTED else ""
@@ -166,20 +211,33 @@ def _masked(clip: EndoscopyInput, capture: Capture) -> Task[Capture]:
     return capture.prepared(note, occluded=masks)
 
 
-def _outside(clip: EndoscopyInput) -> NDArray[np.bool_]:
-    """The picture's border that no frame shows, (H, W)."""
-    without_mask = np.flatnonzero(~clip.mask_known)
-    if clip.occluded is None or not len(without_mask):
-        return np.zeros(clip.images.shape[1:3], np.bool_)
-    return np.asarray(clip.occluded[without_mask[0]])
+def _with_outside(masks: NDArray[np.bool_], outside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The same masks (T, H, W), with what lies outside of the picture hidden too."""
+    if outside.any():
+        for mask in masks:
+            mask |= outside
+    return masks
 
 
-def _placed(clip: EndoscopyInput, capture: Capture) -> Task[Capture]:
+def _proposed(
+    clip: EndoscopyInput, capture: Capture, outside: NDArray[np.bool_], device: str
+) -> Task[tuple[Proposal, str]]:
+    """Masks of all frames by the user's network, else by colour and motion; and which of them it was."""
+    options = clip.options
+    if options.mask_model is None:
+        return (yield from propose(capture.images, None, outside, storage)), "colour and motion"
+    segmenter = load_segmenter(options.mask_model, device, options.mask_classes)
+    yield from segmenter.notices
+    return (yield from segment(capture.images, segmenter, storage)), f"the network {options.mask_model.name}"
+
+
+def _placed(clip: EndoscopyInput, capture: Capture, device: str) -> Task[Capture]:
     """The capture with depth and one camera per frame.
 
-    Measured depth comes first, since it tells a moving camera from moving tissue; depth from the light comes
-    last, since it is too rough for that.
+    Measured depth comes first, since it tells a moving camera from moving tissue; depth from a network or
+    from the light comes last, since it is too rough for that.
     """
+    options = clip.options
     pair = None
     if clip.right_images is not None:
         pair = StereoPair(cast(NDArray[np.float32], clip.right_images), _rig(clip.calibration))
@@ -196,12 +254,20 @@ def _placed(clip: EndoscopyInput, capture: Capture) -> Task[Capture]:
             text = "The calibrated pair of eyes gives the scale: lengths are in mm."
             yield Notice("info", "scale-from-stereo", text)
     if not clip.poses_known:
-        capture = yield from estimate_poses(capture)
-    if not measured:
+        capture = yield from estimate_poses(capture, PoseConfig(camera=options.camera or "auto"))
+    if options.depth_model is not None:
+        model = OnnxModel(options.depth_model, device)
+        gives = OnnxDepthConfig(
+            output=options.depth_model_output or "inverse", unit_mm=options.depth_scale_mm or 1.0
+        )
+        capture = yield from estimate_onnx_depth(capture, model, gives, storage)
+    elif not measured:
         capture = yield from estimate_depth(capture, storage=storage)
-    if unscaled or (moving and not measured):
+    moving |= capture.cameras is not None and bool(np.ptp(capture.cameras.centres_mm, axis=0).max() > 1e-9)
+    # Poses that were found without depth have no unit, a network's depth may have one.
+    if unscaled or (moving and not measured and (clip.poses_known or capture.metric)):
         capture = yield from poses_at_depth_scale(capture)
-    return capture
+    return (yield from scale_by_instruments(capture, options.instrument_diameter_mm))
 
 
 def _rig(calibration: Calibration | None) -> StereoRig | None:
@@ -232,6 +298,11 @@ def _as_images(codes: NDArray[Any]) -> NDArray[np.float32]:
     return np.asarray(lazy) if lazy.nbytes <= PLAIN_BYTES else cast(NDArray[np.float32], lazy)
 
 
+def _chosen(train: NDArray[np.intp], num_frames: int) -> NDArray[np.intp] | slice:
+    """The frames that are trained on as an index; where these are all of a clip, one that copies nothing."""
+    return slice(None) if np.array_equal(train, np.arange(num_frames)) else train
+
+
 def _assembled(capture: Capture, parts: PreparedParts) -> PreparedClip:
     record = parts.record
     observed = replace(
@@ -239,6 +310,7 @@ def _assembled(capture: Capture, parts: PreparedParts) -> PreparedClip:
         images=capture.images if parts.frames is None else _as_images(parts.frames),
         cameras=parts.cameras,
         occluded=parts.occluded,
+        outside=parts.outside,
         depth_mm=parts.depth_mm,
         depth_confidence=parts.share_sure,
         metric=bool(record["metric"]),
@@ -246,8 +318,8 @@ def _assembled(capture: Capture, parts: PreparedParts) -> PreparedClip:
         provenance=tuple(record["provenance"]),
         details={**capture.details, **record["details"]},
     )
-    training = observed.frames(parts.train)
+    training = observed.frames(_chosen(parts.train, len(observed)))
     if parts.inpainted is not None and parts.provenance is not None:
         synthetic = np.asarray(parts.provenance == SYNTHESISED)
         training = replace(training, images=_as_images(parts.inpainted), synthetic=synthetic)
-    return PreparedClip(observed, training, parts.train, parts.provenance)
+    return PreparedClip(observed, training, parts.train, parts.provenance, record.get("inpainting", {}))

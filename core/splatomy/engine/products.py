@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import splatomy
+from splatomy.background import beside
 from splatomy.capture import Capture, Grid
-from splatomy.engine.background import beside
 from splatomy.errors import InputError
 from splatomy.events import Notice, Progress, Task
 from splatomy.extract.centreline import Centreline, centrelines, with_arrival
@@ -25,7 +25,7 @@ from splatomy.io.mesh import write_centreline_vtp, write_mesh
 from splatomy.io.run import RunFolder
 from splatomy.io.volume import sequence_file, write_volume
 from splatomy.method import MethodSpec
-from splatomy.report import Curve, ReportData, View
+from splatomy.report import Curve, ReportData, View, write_report
 from splatomy.scene import Mesh, Scene, Volume
 
 _SEQUENCE_BYTES = 128 << 20
@@ -295,3 +295,10 @@ def report_data(
         ],
         views=views,
     )
+
+
+def write_report_of(folder: RunFolder, data: ReportData) -> Task[None]:
+    """Makes report.html of a run."""
+    yield Progress("report", 0, 1)
+    yield from beside("report", 0, 1, partial(write_report, folder.file("report.html"), data))
+    yield Progress("report", 1, 1)

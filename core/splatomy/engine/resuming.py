@@ -97,7 +97,7 @@ def losses_until(folder: RunFolder, step: int) -> list[tuple[int, float]]:
     found: dict[int, float] = {}
     for event in folder.read_events():
         metrics, at = event.get("metrics"), event.get("step")
-        if event.get("event") != "progress" or not isinstance(metrics, dict) or not isinstance(at, int):
+        if event.get("stage") != "train" or not isinstance(metrics, dict) or not isinstance(at, int):
             continue
         loss = metrics.get("loss")
         if isinstance(loss, int | float) and at <= step:

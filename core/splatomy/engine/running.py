@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import sys
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -15,37 +14,43 @@ import torch
 from numpy.typing import NDArray
 
 import splatomy
+from splatomy.background import beside
 from splatomy.capture import Capture, Grid
-from splatomy.engine.background import beside
 from splatomy.engine.evaluation import evaluate
+from splatomy.engine.foreseeing import foreseen
 from splatomy.engine.holdout import holdout_metrics, training_frames
+from splatomy.engine.memory_bound import HALVED, halvings_of, within_memory
+from splatomy.engine.noting import clock, heard, peak_memory_mb
 from splatomy.engine.opening import open_source
 from splatomy.engine.overlap import view_overlap
 from splatomy.engine.own_input import input_record
 from splatomy.engine.preparing import PreparedClip, prepare_clip
-from splatomy.engine.products import make_products, report_data
-from splatomy.engine.request import RunRequest, check_requirements, pick_device
-from splatomy.engine.resuming import (
-    check_same_input,
-    check_same_settings,
-    losses_until,
-    stored_checkpoint,
-)
+from splatomy.engine.products import make_products, report_data, write_report_of
+from splatomy.engine.repeatable import repeatable
+from splatomy.engine.request import RunRequest, check_requirements, kernel_backends, pick_device
+from splatomy.engine.resuming import check_same_input, check_same_settings, losses_until, stored_checkpoint
+from splatomy.engine.still_running import PreparedViews, prepare_views, still_metrics
+from splatomy.engine.surface_products import make_surface_products, surface_report
 from splatomy.engine.tissue_products import make_tissue_products, tissue_report
-from splatomy.events import Checkpoint, Event, Notice, Progress, Snapshot, T, Task, event_json
+from splatomy.errors import InputError
+from splatomy.events import Checkpoint, Event, Notice, Progress, Snapshot, Task, event_json
 from splatomy.io.atomic import write_json
 from splatomy.io.endoscopy import EndoscopyInput
 from splatomy.io.run import RunFolder, check_run_path, prepare_run
 from splatomy.io.truth import read_truth
 from splatomy.io.views import Views, write_views
 from splatomy.io.volume import write_volume
-from splatomy.method import MethodSpec, find_method, load_symbol, make_config
-from splatomy.report import ReportData, write_report
-from splatomy.scene import Scene
+from splatomy.method import MethodSpec, find_method, make_config
+from splatomy.replicas.leading import check_replicas, replicated
+from splatomy.scene import Scene, drawn_by
 
-CHECKPOINT_EVERY_S = 14.0
-_SECOND_CHECKPOINT_S = 5.0
-"""The first one is written as soon as a method offers it, which may be before its first step."""
+_CHECKPOINT_PAUSE_S = (1.0, 14.0)
+_CHECKPOINT_SHARE = 1 / 20
+"""Writing checkpoints may cost this share of the time, so small scenes are kept more often than large ones.
+
+The first one is written as soon as a method offers it, which may be before its first step.
+"""
+_VOLUME = ("volumes", "volume.nii.gz")
 _MAX_UNFINISHED_VOXELS = 4_000_000
 """Larger volumes of stopped runs are binned: stopping may take 2 s. The scene is kept in full."""
 
@@ -61,6 +66,7 @@ def run(request: RunRequest) -> Task[RunFolder]:
     spec = find_method(request.method)
     config = make_config(spec, request.preset, request.settings)
     device = pick_device(request.device)
+    check_replicas(spec, config, device, request.replicas)
     # The input is opened before the folder is touched: a wrong input leaves no trace.
     check_run_path(request.out, force=request.force, resume=request.resume)
     folder = RunFolder(request.out)
@@ -70,15 +76,18 @@ def run(request: RunRequest) -> Task[RunFolder]:
         check_same_settings(before, asked, dataclasses.asdict(config))
     opening: list[Event] = []
     started = time.perf_counter()
-    capture, clip = yield from _heard(open_source(request.source, request.options), opening)
+    capture, clip = yield from heard(open_source(request.source, request.options, spec.still), opening)
     check_requirements(spec, capture, clip)
+    for warning in foreseen(spec.name, config, capture, device, request.replicas):
+        opening.append(warning)
+        yield warning
     train, held = training_frames(len(capture), request.num_views)
     work = partial(input_record, folder, request.source, request.options)
     own = yield from beside("open", 1, 1, work)
     if before:
         check_same_input(before, own)
     opened_s = time.perf_counter() - started
-    with folder.lock():
+    with folder.lock(), repeatable(device, request.deterministic):
         job = _Job(request, spec, config, device, folder)
         if before:
             job.take_over(before)
@@ -96,32 +105,6 @@ def _is_begun(request: RunRequest) -> bool:
     return request.resume and (request.out / "run.json").exists()
 
 
-def _heard(task: Task[T], events: list[Event]) -> Task[T]:
-    """The task's product; its events are passed on and kept."""
-    while True:
-        try:
-            event = next(task)
-        except StopIteration as stop:
-            product: T = stop.value
-            return product
-        events.append(event)
-        yield event
-
-
-def peak_memory_mb() -> float | None:
-    """The most memory that this process has held, MiB; None where the system does not tell."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
-
-
-def _clock(moment: float | None = None) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(moment))
-
-
 class _Job:
     """The state of one run while it is driven."""
 
@@ -131,6 +114,7 @@ class _Job:
         self.request, self.spec, self.config = request, spec, config
         self.device, self.folder = device, folder
         self.started = time.time()
+        self.volume_before = folder.stamp(*_VOLUME)
         self.timings: dict[str, float] = {}
         self.losses: list[tuple[int, float]] = []
         self.notices: list[str] = []
@@ -147,8 +131,9 @@ class _Job:
             InputError: its checkpoints cannot be used.
         """
         stored = stored_checkpoint(self.folder)
-        self.record["resumed"] = [*before.get("resumed", []), {"time": _clock(), "from_step": 0}]
-        self.record["start"] = before.get("start", _clock())
+        self.record["resumed"] = [*before.get("resumed", []), {"time": clock(), "from_step": 0}]
+        self.record["start"] = before.get("start", clock())
+        self.record["halvings"] = halvings_of(before)
         self.timings |= dict(before.get("timings_s", {}))
         self.notices += list(before.get("notices", []))
         if stored is None:
@@ -174,9 +159,11 @@ class _Job:
             "seed": self.request.seed,
             "num_views": self.request.num_views,
             "device": str(self.device),
-            "backend": "torch" if self.device.type == "cuda" else "numba",
+            "replicas": self.request.replicas,
+            **kernel_backends(self.spec.modality, self.device),
             "threads": torch.get_num_threads(),
-            "start": self.record.get("start", _clock(self.started)),
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
+            "start": self.record.get("start", clock(self.started)),
             "state": state,
             "timings_s": {k: round(v, 3) for k, v in self.timings.items()},
             "peak_memory_mb": peak_memory_mb(),
@@ -210,7 +197,9 @@ class _Job:
             self.newest = event
         if isinstance(event, Notice) and event.level == "warning":
             self.notices.append(event.text)
-        if isinstance(event, Progress) and "loss" in event.metrics:
+            if event.code == HALVED:
+                self.record["halvings"] = self.record.get("halvings", 0) + 1
+        if isinstance(event, Progress) and event.stage == "train" and "loss" in event.metrics:
             self.losses.append((event.step, float(event.metrics["loss"])))
         if self.request.on_held is None:
             self.folder.append_event({"time": round(time.time(), 3), **event_json(event)})
@@ -236,28 +225,53 @@ class _Job:
         np.random.seed(self.request.seed)  # noqa: NPY002 - third-party code may draw from it
         try:
             self._write_record("running", **own, world=capture.world)
-            if clip is None:
+            if clip is None and not self.spec.still:
                 self._write_views(capture)
                 scene = yield from self._train(capture.frames(train))
                 yield from self._finish(scene, capture, held)
             else:
-                where = self.folder.path / "prepared"
-                prepared = yield from self._watch(prepare_clip(where, clip, capture, train, own))
-                opened = {"frames": clip.frames.tolist(), "crop": list(clip.crop), "bin": clip.bin}
-                observed = prepared.observed
-                self._write_record("running", world=observed.world, metric=observed.metric, clip=opened)
-                self._write_views(observed)
+                prepared = yield from self._prepared(capture, clip, train, own)
+                self._write_views(prepared.observed)
                 scene = yield from self._train(prepared.training)
-                yield from self._finish_clip(scene, prepared, held)
+                if isinstance(prepared, PreparedClip):
+                    yield from self._finish_clip(scene, prepared, held)
+                else:
+                    yield from self._finish_views(scene, prepared, held)
         except GeneratorExit:
             self._keep_unfinished("cancelled", capture.grid)
             raise
-        except BaseException:
+        except BaseException as error:
+            self.record["error"] = str(error) if isinstance(error, InputError) else type(error).__name__
             # The first error is the one to tell, even when the disk refuses the record as well.
             with contextlib.suppress(OSError):
                 self._keep_unfinished("failed", capture.grid)
             raise
-        self._write_record("done", end=_clock())
+        self._write_record("done", end=clock())
+
+    def _prepared(
+        self, capture: Capture, clip: EndoscopyInput | None, train: NDArray[np.intp], own: Mapping[str, Any]
+    ) -> Task[PreparedClip | PreparedViews]:
+        """Pictures in colour, ready to be trained on; the record says how they were opened."""
+        where, device = self.folder.path / "prepared", str(self.device)
+        learn = self.request.preset != "draft"
+        task: Task[PreparedClip | PreparedViews]
+        if clip is not None:
+            task = prepare_clip(where, clip, capture, train, own, device, learn)
+            opened = {"clip": {"frames": clip.frames.tolist(), "crop": list(clip.crop), "bin": clip.bin}}
+        else:
+            task = prepare_views(where, self.spec, self.config, capture, train, own, device, learn)
+            names = ("frames", "crop", "bin", "layout")
+            opened = {"views": {name: capture.details.get(name) for name in names}}
+        prepared: PreparedClip | PreparedViews = yield from self._watch(task)
+        observed = prepared.observed
+        self._write_record(
+            "running",
+            world=observed.world,
+            metric=observed.metric,
+            inpainting=dict(prepared.inpainting),
+            **opened,
+        )
+        return prepared
 
     def _finish(self, scene: Scene, capture: Capture, held: NDArray[np.intp]) -> Task[None]:
         """Everything after training: metrics, products, evaluation and report."""
@@ -280,7 +294,7 @@ class _Job:
                 "truth_label": truth_label,
             }
             data = report_data(self.spec, made.vessels, capture, made.views, made.curves, extras)
-            yield from self._watch(_report(self.folder, data))
+            yield from self._watch(write_report_of(self.folder, data))
 
     def _finish_clip(self, scene: Scene, clip: PreparedClip, held: NDArray[np.intp]) -> Task[None]:
         """The same for an endoscopic clip."""
@@ -293,7 +307,20 @@ class _Job:
         found = yield from self._evaluated(clip.observed, "default")
         if self.request.products.report:
             data = tissue_report(self.spec, clip, made, self._told({**metrics, **found}))
-            yield from self._watch(_report(self.folder, data))
+            yield from self._watch(write_report_of(self.folder, data))
+
+    def _finish_views(self, scene: Scene, views: PreparedViews, held: NDArray[np.intp]) -> Task[None]:
+        """The same for views of a still scene."""
+        self.folder.save_scene(scene.state())
+        metrics = yield from self._watch(still_metrics(scene, views.observed, held))
+        made = yield from self._watch(make_surface_products(self.folder, scene, views, held))
+        metrics |= made.metrics
+        write_json(self.folder.file("metrics.json"), {"contract": 1, **metrics})
+        self.record["timings_s"] = self.timings
+        found = yield from self._evaluated(views.observed, "default")
+        if self.request.products.report:
+            data = surface_report(self.spec, views, made, self._told({**metrics, **found}))
+            yield from self._watch(write_report_of(self.folder, data))
 
     def _told(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
         """What a report tells of the run itself."""
@@ -327,14 +354,14 @@ class _Job:
             if self.newest is not None:
                 self._keep_newest(self.newest, grid)
         finally:
-            self._write_record(state, end=_clock())
+            self._write_record(state, end=clock())
 
     def _keep_newest(self, newest: Snapshot, grid: Grid | None) -> None:
         self.saved_step = -1
         self._save_newest()
         self.folder.save_scene(newest.scene.state())
-        volume_file = self.folder.file("volumes", "volume.nii.gz")
-        is_new = volume_file.exists() and volume_file.stat().st_mtime >= self.started
+        volume_file = self.folder.file(*_VOLUME)
+        is_new = self.folder.stamp(*_VOLUME) not in (None, self.volume_before)
         if grid is not None and not is_new:
             factor = 1
             while np.prod(grid.binned(factor).shape) > _MAX_UNFINISHED_VOXELS:
@@ -346,27 +373,27 @@ class _Job:
         if self.greeting is not None:
             self.note(self.greeting)
             yield self.greeting
-        reconstruct = load_symbol(self.spec.reconstruct)
         seed = {"seed": self.request.seed} if hasattr(self.config, "seed") else {}
         config = dataclasses.replace(self.config, **seed)
-        task = self._watch(reconstruct([capture], config, self.device, resume=self.checkpoint))
-        due, pause_s = time.monotonic(), _SECOND_CHECKPOINT_S
+
+        def start(config: Any, checkpoint: Checkpoint | None) -> Task[Scene]:
+            return replicated(self.spec, capture, config, self.device, self.request.replicas, checkpoint)
+
+        halvings = self.record.get("halvings", 0)
+        task = self._watch(within_memory(self.spec, config, self.device, start, self.checkpoint, halvings))
+        due = time.monotonic()
         try:
             while True:
                 event = next(task)
-                if isinstance(event, Snapshot) and time.monotonic() >= due:
+                begun = time.monotonic()
+                if isinstance(event, Snapshot) and begun >= due:
                     self._save_newest()
-                    due, pause_s = time.monotonic() + pause_s, CHECKPOINT_EVERY_S
+                    ended = time.monotonic()
+                    shortest_s, longest_s = _CHECKPOINT_PAUSE_S
+                    due = ended + min(max((ended - begun) / _CHECKPOINT_SHARE, shortest_s), longest_s)
                 yield event
         except StopIteration as stop:
             self._save_newest()
-            scene: Scene = stop.value
-            return scene
+            return drawn_by(self.device, stop.value)
         finally:
             task.close()
-
-
-def _report(folder: RunFolder, data: ReportData) -> Task[None]:
-    yield Progress("report", 0, 1)
-    yield from beside("report", 0, 1, partial(write_report, folder.file("report.html"), data))
-    yield Progress("report", 1, 1)

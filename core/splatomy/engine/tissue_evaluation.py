@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from splatomy.engine.background import beside
+from splatomy.background import beside
 from splatomy.engine.holdout import spread_over, training_frames
 from splatomy.engine.loading import load_scene
 from splatomy.errors import InputError

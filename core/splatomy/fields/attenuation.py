@@ -14,8 +14,16 @@ from splatomy.fields.encodings import HashGrid
 class AttenuationField(Protocol):
     """Density of Gaussians at a time."""
 
-    def density(self, curve: torch.Tensor, means_mm: torch.Tensor, time_s: float) -> torch.Tensor:
-        """Attenuation (N,) in 1/mm of Gaussians with curve parameters (N, K) at means (N, 3)."""
+    def moment(self, time_s: float, device: torch.device) -> torch.Tensor:
+        """What the field needs to know of a time, as a tensor on a device."""
+
+    def density(
+        self, curve: torch.Tensor, means_mm: torch.Tensor, time: float | torch.Tensor
+    ) -> torch.Tensor:
+        """Attenuation (N,) in 1/mm of Gaussians with curve parameters (N, K) at means (N, 3).
+
+        time: in s, or the ``moment`` of one.
+        """
 
     def parameters(self) -> list[torch.Tensor]:
         """Shared trainable tensors (besides the Gaussians' own)."""
@@ -51,9 +59,16 @@ class CurveField:
     def __init__(self, basis: TimeBasis, unit_per_mm: float) -> None:
         self.basis, self.unit_per_mm = basis, unit_per_mm
 
-    def density(self, curve: torch.Tensor, means_mm: torch.Tensor, time_s: float) -> torch.Tensor:
+    def moment(self, time_s: float, device: torch.device) -> torch.Tensor:
+        """The weights of the splines, (K,)."""
+        return self.basis.weights(time_s, device)
+
+    def density(
+        self, curve: torch.Tensor, means_mm: torch.Tensor, time: float | torch.Tensor
+    ) -> torch.Tensor:
         """See ``AttenuationField``."""
-        raw = curve @ self.basis.weights(time_s, curve.device).to(curve.dtype)
+        moment = time if isinstance(time, torch.Tensor) else self.moment(time, curve.device)
+        raw = curve @ moment.to(curve.dtype)
         # Sharp softplus: linear over a tenth of the unit, and its gradient never dies.
         return self.unit_per_mm * nn.functional.softplus(raw, beta=10.0)
 
@@ -96,17 +111,24 @@ class GridField(nn.Module):
         self.register_buffer("size_mm", size_mm)
         self.start_s, self.duration_s = start_s, max(end_s - start_s, 1e-6)
         self.unit_per_mm = unit_per_mm
-        self.static = HashGrid(3, 12, 2, log2_table, 8, 1.45)
-        self.dynamic = HashGrid(4, 12, 2, log2_table, 2, 1.40)
+        self.static = HashGrid(3, 12, log2_table, 8, 1.45)
+        self.dynamic = HashGrid(4, 12, log2_table, 2, 1.40)
         last = nn.Linear(64, 1)
         # Start near the typical density rather than at zero.
         nn.init.constant_(last.bias, math.log(math.expm1(0.5)))
         self.mlp = nn.Sequential(nn.Linear(48, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), last)
 
-    def density(self, curve: torch.Tensor, means_mm: torch.Tensor, time_s: float) -> torch.Tensor:
+    def moment(self, time_s: float, device: torch.device) -> torch.Tensor:
+        """The share of the run, ()."""
+        share = min(max((time_s - self.start_s) / self.duration_s, 0.0), 1.0)
+        return torch.tensor(share, device=device)
+
+    def density(
+        self, curve: torch.Tensor, means_mm: torch.Tensor, time: float | torch.Tensor
+    ) -> torch.Tensor:
         """See ``AttenuationField``; ``curve`` is not used."""
         place = ((means_mm - self.low_mm) / self.size_mm).clamp(0, 1)
-        share = min(max((time_s - self.start_s) / self.duration_s, 0.0), 1.0)
-        with_time = torch.cat([place, torch.full_like(place[:, :1], share)], 1)
+        moment = time if isinstance(time, torch.Tensor) else self.moment(time, place.device)
+        with_time = torch.cat([place, moment.to(place).expand(len(place), 1)], 1)
         features = torch.cat([self.static(place), self.dynamic(with_time)], 1)
         return self.unit_per_mm * nn.functional.softplus(self.mlp(features)[:, 0])

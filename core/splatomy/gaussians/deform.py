@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from torch import Tensor
-from torch.nn.functional import embedding_bag, normalize
+from torch.nn.functional import normalize
 
 from splatomy.checks import check_shapes
 from splatomy.fields.attenuation import TimeBasis
+from splatomy.gaussians.gathering import blended
 
 NODE_CHANNELS = 8
 """Position 3, rotation vector 3, log stretch 1, log brightness 1."""
@@ -27,6 +28,8 @@ _LOG_SHARE = 0.02
 _WIDTH_FLOOR = 1e-4
 _RIDGE = 1e-3
 _CURVE_RIDGE = 1e-5
+_MANY_POINTS = 4096
+"""From so many on several threads look for the nodes next to points."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,9 @@ class NodeDeformation:
         """
         count = min(NUM_NEIGHBOURS + 1, len(self.nodes_mm))
         tree = cKDTree(self.nodes_mm.detach().cpu().numpy())
-        distance, index = tree.query(points_mm.detach().cpu().numpy(), k=[*range(1, count + 1)])
+        workers = -1 if len(points_mm) > _MANY_POINTS else 1
+        points = points_mm.detach().cpu().numpy()
+        distance, index = tree.query(points, k=[*range(1, count + 1)], workers=workers)
         if count > 1:
             distance, index, last = distance[:, :-1], index[:, :-1], distance[:, -1:]
             share = (1 - distance / np.maximum(last, 1e-12)).clip(1e-6) ** 2
@@ -75,11 +80,15 @@ class NodeDeformation:
         device = self.nodes_mm.device
         return torch.as_tensor(index, device=device), torch.as_tensor(share.astype(np.float32), device=device)
 
-    def changes(self, index: Tensor, share: Tensor, time_s: float) -> Tensor:
-        """Changes (N, 8) of bound points at a time, in mm, rad and logarithms."""
-        weights = self.basis.weights(time_s, self.coefficients.device)
-        table = torch.einsum("mkc,k->mc", self.coefficients, weights) * self._scale
-        return embedding_bag(index, table, per_sample_weights=share, mode="sum")
+    def moment(self, time_s: float) -> Tensor:
+        """What the motion needs to know of a time: the weights of the splines, (K,)."""
+        return self.basis.weights(time_s, self.coefficients.device)
+
+    def changes(self, index: Tensor, share: Tensor, time: float | Tensor) -> Tensor:
+        """Changes (N, 8) of bound points at a time (s, or its ``moment``), in mm, rad and logarithms."""
+        moment = time if isinstance(time, Tensor) else self.moment(time)
+        table = torch.einsum("mkc,k->mc", self.coefficients, moment) * self._scale
+        return blended(table, index, share)
 
     def moved(
         self,
@@ -88,10 +97,10 @@ class NodeDeformation:
         log_scales: Tensor,
         index: Tensor,
         share: Tensor,
-        time_s: float,
+        time: float | Tensor,
     ) -> Moved:
-        """Bound surfels at a time."""
-        change = self.changes(index, share, time_s)
+        """Bound surfels at a time (s, or its ``moment``)."""
+        change = self.changes(index, share, time)
         turned = multiply(quats_from_vectors(change[:, 3:6]), normalize(quats_wxyz, dim=1))
         return Moved(means_mm + change[:, :3], turned, log_scales + change[:, 6:7], torch.exp(change[:, 7:]))
 
@@ -116,9 +125,9 @@ class NodeDeformation:
         )
         basis = np.stack([self.basis.weights(float(t)).numpy() for t in times_s]).astype(np.float64)
         bend = np.diff(np.eye(self.basis.size), 2, axis=0)
-        normal = np.einsum("mt,tk,tl->mkl", weight, basis, basis)
+        normal = np.einsum("mt,tk,tl->mkl", weight, basis, basis, optimize=True)
         normal += smoothness * bend.T @ bend + _RIDGE * smoothness * np.eye(self.basis.size)
-        right = np.einsum("mt,tk,mtc->mkc", weight, basis, displacement_mm)
+        right = np.einsum("mt,tk,mtc->mkc", weight, basis, displacement_mm, optimize=True)
         found = np.linalg.solve(normal, right) / self.unit_mm
         with torch.no_grad():
             self.coefficients[..., :3] = torch.as_tensor(found, dtype=torch.float32)
@@ -151,7 +160,7 @@ class NodeDeformation:
         """Mean squared difference of each node from the blend of its neighbours."""
         flat = self.coefficients.flatten(1)
         # Its own share is the first and the largest: what is left says how much the neighbours differ.
-        blend = embedding_bag(self._near, flat, per_sample_weights=self._share, mode="sum")
+        blend = blended(flat, self._near, self._share)
         return (flat - blend).square().mean()
 
 
@@ -193,18 +202,22 @@ class CurveDeformation:
         out[:, :3, 0] = torch.as_tensor(weights, dtype=curves.dtype, device=curves.device)
         return out
 
-    def changes(self, curves: Tensor, time_s: float) -> Tensor:
-        """Changes (N, 9) at a time."""
+    def moment(self, time_s: float) -> Tensor:
+        """What the motion needs to know of a time: the share of the clip, ()."""
+        return torch.tensor((time_s - self.start_s) / self.duration_s, device=self.centres.device)
+
+    def changes(self, curves: Tensor, time: float | Tensor) -> Tensor:
+        """Changes (N, 9) at a time (s, or its ``moment``)."""
         weight, centre, width = curves.unbind(2)
-        share = (time_s - self.start_s) / self.duration_s
-        e = (share - centre).square() / (width.square() + _WIDTH_FLOOR)
+        moment = time if isinstance(time, Tensor) else self.moment(time)
+        e = (moment - centre).square() / (width.square() + _WIDTH_FLOOR)
         return (weight * torch.exp(-e.square())).sum(2) * self._scale
 
     def moved(
-        self, means_mm: Tensor, quats_wxyz: Tensor, log_scales: Tensor, curves: Tensor, time_s: float
+        self, means_mm: Tensor, quats_wxyz: Tensor, log_scales: Tensor, curves: Tensor, time: float | Tensor
     ) -> Moved:
-        """Surfels at a time."""
-        change = self.changes(curves, time_s)
+        """Surfels at a time (s, or its ``moment``)."""
+        change = self.changes(curves, time)
         quats = normalize(quats_wxyz, dim=1) + change[:, 3:7]
         return Moved(means_mm + change[:, :3], quats, log_scales + change[:, 7:9])
 

@@ -32,6 +32,8 @@ def grow_and_prune(
     Source: adaptive density control of 3DGS (Kerbl et al. 2023) as used by 4DRGS.
     """
     grow = grow & keep
+    if keep.all() and not grow.any():
+        return 0, 0
     large = store["log_scales"].detach().amax(1).exp() > split_above_mm
     split, clone = grow & large, grow & ~large
     index = torch.arange(len(store), device=keep.device)

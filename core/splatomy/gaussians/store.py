@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,22 @@ import torch
 from numpy.typing import NDArray
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def adam(groups: Iterable[dict[str, Any]], device: torch.device) -> torch.optim.Adam:
+    """Fused Adam; on CUDA its steps can be recorded, and its rates are tensors that a recording reads."""
+    recorded = device.type == "cuda"
+    if recorded:
+        groups = [{**group, "lr": torch.tensor(group["lr"], device=device)} for group in groups]
+    return torch.optim.Adam(groups, eps=1e-15, fused=True, capturable=recorded)
+
+
+def set_rate(group: dict[str, Any], rate: float) -> None:
+    """Another learning rate for a group of ``adam``."""
+    if isinstance(group["lr"], torch.Tensor):
+        group["lr"].fill_(rate)
+    else:
+        group["lr"] = rate
 
 
 class GaussianStore:
@@ -25,7 +41,9 @@ class GaussianStore:
         groups = [
             {"params": [p], "lr": learning_rates[name], "name": name} for name, p in self.parameters.items()
         ]
-        self.optimiser = torch.optim.Adam(groups, eps=1e-15, fused=True)
+        self.optimiser = adam(groups, next(iter(self.parameters.values())).device)
+        self.generation = 0
+        """How often the rows have changed; until then every tensor stays where it is."""
 
     def __len__(self) -> int:
         return len(next(iter(self.parameters.values())))
@@ -37,7 +55,7 @@ class GaussianStore:
         """Replaces the learning rates of the named parameters."""
         for group in self.optimiser.param_groups:
             if group["name"] in rates:
-                group["lr"] = rates[group["name"]]
+                set_rate(group, rates[group["name"]])
 
     @torch.no_grad()
     def reindex(self, parents: torch.Tensor, **overrides: torch.Tensor) -> None:
@@ -58,6 +76,7 @@ class GaussianStore:
             group["params"][0] = new
             self.parameters[name] = new
         self.side = {name: tensor[parents] for name, tensor in self.side.items()}
+        self.generation += 1
 
     @torch.no_grad()
     def append(self, **rows: torch.Tensor) -> None:
@@ -78,6 +97,7 @@ class GaussianStore:
             k: torch.cat([v, torch.zeros(count, *v.shape[1:], dtype=v.dtype, device=v.device)])
             for k, v in self.side.items()
         }
+        self.generation += 1
 
     def snapshot(self) -> dict[str, NDArray[np.float32]]:
         """Copies of the parameters on the host."""

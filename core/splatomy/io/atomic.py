@@ -18,10 +18,11 @@ _TEMPORARY = re.compile(r"\.[0-9a-f]{8}\..+")
 
 
 @contextmanager
-def atomic_path(path: Path | str) -> Iterator[Path]:
+def atomic_path(path: Path | str, durable: bool = True) -> Iterator[Path]:
     """A temporary path in the same folder that becomes ``path`` when the block ends without an error.
 
-    The temporary name keeps the extension, because image writers choose their format by it.
+    The temporary name keeps the extension, because image writers choose their format by it. durable: False
+    leaves it to the system when the file reaches the disk, for what is worth nothing after a crash.
 
     Raises:
         OSError: the disk is full, or may not be written to (it names ``path``, which is as it was).
@@ -32,10 +33,12 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+        if durable:
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
         temporary.replace(target)
-        _flush_folder(target.parent)
+        if durable:
+            _flush_folder(target.parent)
     except OSError as error:
         raise unwritable(target, error) from None
     finally:
@@ -55,11 +58,17 @@ def unwritable(path: Path, cause: Exception) -> OSError:
     return OSError(number or errno.EIO, reason or str(cause), str(path))
 
 
-def remove_remnants(folder: Path) -> None:
-    """Removes the temporary files that a killed process left in a folder and below it."""
-    for path in folder.rglob(".*"):
-        if _TEMPORARY.match(path.name) and path.is_file():
-            path.unlink(missing_ok=True)
+def is_remnant(path: Path) -> bool:
+    """True for the name of a temporary file, which a killed process may have left."""
+    return _TEMPORARY.match(path.name) is not None
+
+
+def remove_remnants(folder: Path, *, below: bool = True) -> None:
+    """Removes the temporary files that a killed process left in a folder, and below it unless told."""
+    for path in folder.rglob(".*") if below else folder.glob(".*"):
+        if is_remnant(path) and path.is_file():
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
 def _flush_folder(folder: Path) -> None:
@@ -73,9 +82,9 @@ def _flush_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def write_bytes(path: Path | str, data: bytes) -> None:
+def write_bytes(path: Path | str, data: bytes, durable: bool = True) -> None:
     """Writes ``data`` to ``path`` atomically."""
-    with atomic_path(path) as temporary:
+    with atomic_path(path, durable) as temporary:
         temporary.write_bytes(data)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splatomy.errors import InputError
+from splatomy.io.plain_tree import xml_tree, yaml_tree
 
 CALIBRATION_SUFFIXES = (".ini", ".yaml", ".yml", ".xml", ".json", ".txt")
 
@@ -162,44 +163,18 @@ def _text_matrix(text: str, path: Path) -> NDArray[np.float64]:
 
 
 def _tree(text: str, path: Path) -> dict[str, Any]:
-    """The content of a structured file as nested dictionaries, lists, numbers and arrays."""
-    if path.suffix.lower() == ".json":
-        try:
+    """The content of a structured file as nested dictionaries, lists, numbers and texts."""
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".json":
             value = json.loads(text)
-        except json.JSONDecodeError:
-            raise _broken(path) from None
-        if not isinstance(value, dict):
-            raise _broken(path)
-        return value
-    if path.suffix.lower() in (".yaml", ".yml") and not text.startswith("%YAML"):
-        # ROS and hand-written files lack the head that OpenCV insists on.
-        text = "%YAML:1.0\n" + ("" if text.lstrip().startswith("---") else "---\n") + text
-    try:
-        storage = cv2.FileStorage(text, cv2.FILE_STORAGE_READ | cv2.FILE_STORAGE_MEMORY)
-        root = storage.root()
-        if not root.isMap():
-            raise _broken(path)
-        return {key: _value(root.getNode(key)) for key in root.keys()}  # noqa: SIM118 - no mapping
-    except (cv2.error, SystemError):
+        else:
+            value = yaml_tree(text) if suffix in (".yaml", ".yml") else xml_tree(text)
+    except (ValueError, RecursionError):
         raise _broken(path) from None
-
-
-def _value(node: Any) -> Any:
-    if node.isReal() or node.isInt():
-        return node.real()
-    if node.isString():
-        return node.string()
-    if node.isSeq():
-        return [_value(node.at(i)) for i in range(node.size())]
-    if not node.isMap():
-        return None
-    try:
-        matrix = node.mat()
-    except cv2.error:
-        matrix = None
-    if matrix is not None:
-        return np.asarray(matrix, dtype=np.float64)
-    return {key: _value(node.getNode(key)) for key in node.keys()}  # noqa: SIM118 - no mapping
+    if not isinstance(value, dict):
+        raise _broken(path)
+    return value
 
 
 def _numbers(value: Any) -> NDArray[np.float64] | None:
@@ -208,7 +183,7 @@ def _numbers(value: Any) -> NDArray[np.float64] | None:
         value = value.get("data")
     try:
         array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return array if array.size and np.isfinite(array).all() else None
 
@@ -270,7 +245,7 @@ def _size(flat: Mapping[str, Any]) -> tuple[int, int] | None:
 def _scalar(value: Any, path: Path) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise _broken(path) from None
     return number
 
@@ -291,8 +266,9 @@ def _lens(k: NDArray[np.float64], distortion: NDArray[np.float64] | None, path: 
 
 def _pose(rotation: NDArray[np.float64], translation: NDArray[np.float64], path: Path) -> NDArray[np.float64]:
     matrix = rotation.reshape(3, 3) if rotation.size == 9 else cv2.Rodrigues(rotation)[0]
-    # Files keep five or six digits.
-    if np.abs(matrix @ matrix.T - np.eye(3)).max() > 0.02 or np.linalg.det(matrix) < 0:
+    # Files keep five or six digits. Larger than one is no entry of a rotation, and would overflow here.
+    known = np.isfinite(translation).all() and (np.abs(matrix) < 2).all()
+    if not known or np.abs(matrix @ matrix.T - np.eye(3)).max() > 0.02 or np.linalg.det(matrix) < 0:
         raise InputError(
             f"{path.name}: R is no rotation between the two eyes; expected a 3x3 rotation matrix: correct it."
         )
@@ -327,7 +303,9 @@ def _stereomis(text: str, path: Path) -> Calibration:
         translation = np.array([float(right[f"T_{i}"]) for i in range(3)], dtype=np.float64)
         left = parser["StereoLeft"]
         size = (int(float(left["res_x"])), int(float(left["res_y"])))
-    except (configparser.Error, KeyError, TypeError, ValueError):
+        if min(size) < 1:
+            raise ValueError(f"pictures of {size} px")
+    except (configparser.Error, KeyError, TypeError, ValueError, OverflowError):
         raise InputError(
             f"{path.name} is no complete StereoMIS calibration; expected sections StereoLeft and StereoRight "
             "with "

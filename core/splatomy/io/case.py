@@ -1,41 +1,56 @@
 """The case folder: an input, the masks of its frames under review, and where they come from.
 
-CASE/case.json, masks/{auto,add,erase}/NUMBER.png (8 bit, 255 = marked), labels/NUMBER.png (1 occluder,
-2 specular, 3 outside), case.autosave.json, lock. NUMBER is the frame's number in the clip.
+CASE/case.json, masks/{auto,add,erase}/NUMBER.png and labels/NUMBER.png (see ``case_masks``),
+case.autosave.json, lock; case.saving.json only while a save is under way, or after one was broken off.
+NUMBER is the frame's number in the clip.
 """
 
 from __future__ import annotations
 
-import base64
+import hashlib
 import json
 import os
 import socket
 import sys
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 import splatomy
 from splatomy.errors import InputError
-from splatomy.io.atomic import unwritable, write_json
-from splatomy.io.frames import read_picture
+from splatomy.io.atomic import remove_remnants, unwritable, write_json
+from splatomy.io.case_masks import (
+    LABELS,
+    LAYERS,
+    check_own_folders,
+    has_labels,
+    labels_file,
+    layer_file,
+    packed,
+    read_labels,
+    read_layer,
+    remove_strangers,
+    unpacked,
+    write_layer,
+    write_own_labels,
+)
 from splatomy.io.options import InputOptions, options_from_record, options_record, relative_path
-from splatomy.io.picture import write_png
 from splatomy.review import FrameReview, Mask, MaskReview, ReviewState
 
 CONTRACT, SCHEMA = 1, 1
-RECORD, AUTOSAVE = "case.json", "case.autosave.json"
-OWN_NAMES = (RECORD, AUTOSAVE, "masks", "labels", "lock", "runs", "measurements.json", "exports")
-LAYERS = ("auto", "add", "erase")
-OCCLUDER, SPECULAR, OUTSIDE = 1, 2, 3
-_MARKED = 255
+LARGEST_SIDE_PX = 1 << 16
+_LARGEST_NUMBER = 10**9
+RECORD, AUTOSAVE, SAVING = "case.json", "case.autosave.json", "case.saving.json"
+OWN_NAMES = (
+    RECORD, AUTOSAVE, SAVING, "masks", "labels", "lock", "runs", "measurements.json", "exports",
+    "thumbnail.png",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -71,7 +86,8 @@ def is_case(path: Path) -> bool:
     """True if a path is a case folder or the case.json in one."""
     if path.name == RECORD:
         return path.is_file()
-    return (path / RECORD).is_file()
+    # The first save of a case may have been broken off.
+    return (path / RECORD).is_file() or (path / SAVING).is_file()
 
 
 def case_folder(path: Path) -> Path:
@@ -82,31 +98,66 @@ def case_folder(path: Path) -> Path:
 def save_case(folder: Path, case: Case, saved: MaskReview | None = None) -> None:
     """Writes a case; of masks only the layers that differ from those in ``saved`` (None: all).
 
-    case.json comes last and the autosave file goes after it: a kill in between loses nothing that was saved.
+    A program that is killed meanwhile leaves the whole case of before or the whole new one: what changes is
+    written to one file first, which counts from then on, until all the others are written.
     """
+    check_own_folders(folder)
+    if (folder / SAVING).is_file():
+        # A save was broken off, so nobody knows which layers were written.
+        saved = None
+    changes = {
+        **_record(folder, case),
+        "layers": _changed_layers(case, saved),
+        "replaces": _fingerprint(folder / AUTOSAVE),
+    }
+    write_json(folder / SAVING, changes)
+    _write_files(folder, case, saved)
+
+
+def _write_files(folder: Path, case: Case, saved: MaskReview | None) -> None:
+    """Writes what the case of ``SAVING`` changes, then removes that file."""
     for index, (number, frame) in enumerate(zip(case.frames.tolist(), case.review.frames, strict=True)):
         for name in LAYERS:
             layer = getattr(frame, name)
             if saved is None or layer is not getattr(saved.frames[index], name):
-                _write_layer(_layer_file(folder, name, number), layer)
+                write_layer(layer_file(folder, name, number), layer)
+        if saved is None or frame is not saved.frames[index]:
+            write_own_labels(folder, number, frame, case.review)
     write_json(folder / RECORD, _record(folder, case))
     (folder / AUTOSAVE).unlink(missing_ok=True)
     if saved is None:
-        _remove_strangers(folder, {f"{number:06d}.png" for number in case.frames.tolist()})
+        remove_strangers(folder, {f"{number:06d}.png" for number in case.frames.tolist()})
+    (folder / SAVING).unlink(missing_ok=True)
+
+
+def _changed_layers(case: Case, saved: MaskReview | None) -> dict[str, dict[str, str | None]]:
+    """Layers and labels that differ from the saved ones (None: all), packed, by the frame's number."""
+    changed: dict[str, dict[str, str | None]] = {}
+    for index, (number, frame) in enumerate(zip(case.frames.tolist(), case.review.frames, strict=True)):
+        before = None if saved is None else saved.frames[index]
+        names = {
+            n for n in (*LAYERS, *LABELS) if before is None or getattr(frame, n) is not getattr(before, n)
+        }
+        if names & {*LABELS}:
+            # One file holds both labels, so it says nothing of either while it is written anew.
+            names |= {*LABELS}
+        if names:
+            changed[str(number)] = {name: packed(getattr(frame, name)) for name in sorted(names)}
+    return changed
+
+
+def _fingerprint(path: Path) -> str | None:
+    """SHA-256 of a file, None without one."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return None
 
 
 def autosave_case(folder: Path, case: Case, saved: MaskReview) -> None:
     """Writes everything that differs from the saved case to the autosave file, in one atomic step."""
-    changed: dict[str, dict[str, str | None]] = {}
-    for index, (number, frame) in enumerate(zip(case.frames.tolist(), case.review.frames, strict=True)):
-        new = {
-            name: _packed(getattr(frame, name))
-            for name in LAYERS
-            if getattr(frame, name) is not getattr(saved.frames[index], name)
-        }
-        if new:
-            changed[str(number)] = new
-    write_json(folder / AUTOSAVE, {**_record(folder, case), "layers": changed})
+    known = None if (folder / SAVING).is_file() else saved
+    write_json(folder / AUTOSAVE, {**_record(folder, case), "layers": _changed_layers(case, known)})
 
 
 def open_case(path: Path) -> Case:
@@ -116,8 +167,8 @@ def open_case(path: Path) -> Case:
         InputError: no case, a newer schema, or damaged files.
     """
     folder = case_folder(path)
-    record = _read_json(folder / RECORD)
-    return _case_of(folder, record, None)
+    kept = _half_saved(folder)
+    return kept if kept is not None else _case_of(folder, _read_json(folder / RECORD), RECORD)
 
 
 def recovered_case(path: Path) -> Case | None:
@@ -129,26 +180,25 @@ def recovered_case(path: Path) -> Case | None:
     folder = case_folder(path)
     if not (folder / AUTOSAVE).is_file():
         return None
-    record = _read_json(folder / AUTOSAVE)
-    layers = record.get("layers")
-    if not isinstance(layers, Mapping):
-        raise _damaged(AUTOSAVE)
-    return _case_of(folder, record, layers)
+    if (folder / SAVING).is_file():
+        saving = _read_json(folder / SAVING)
+        if saving.get("replaces") == _fingerprint(folder / AUTOSAVE):
+            return None
+    return _case_of(folder, _read_json(folder / AUTOSAVE), AUTOSAVE)
 
 
-def write_labels(folder: Path, number: int, occluder: Mask, specular: Mask, outside: Mask | None) -> None:
-    """Writes what each pixel of a frame is: 0 tissue, 1 occluder, 2 highlight on tissue, 3 outside."""
-    labels = np.zeros(occluder.shape, np.uint8)
-    labels[specular] = SPECULAR
-    labels[occluder] = OCCLUDER
-    if outside is not None:
-        labels[outside] = OUTSIDE
-    write_png(folder / "labels" / f"{number:06d}.png", labels)
+def _half_saved(folder: Path) -> Case | None:
+    """The case of a save that was broken off, None without one."""
+    if not (folder / SAVING).is_file():
+        return None
+    return _case_of(folder, _read_json(folder / SAVING), SAVING)
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keeps other programs from changing the case; the system frees the lock of a program that died.
+
+    What such a program left behind is put in order: a save that was broken off is ended.
 
     Raises:
         InputError: another program holds it.
@@ -160,7 +210,11 @@ def locked(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise unwritable(path, error) from None
     with file:
-        if not _take(file.fileno()):
+        try:
+            taken = _take(file.fileno())
+        except OSError as error:
+            raise unwritable(path, error) from None
+        if not taken:
             file.seek(0)
             holder = file.read(200).strip()
             raise InputError(
@@ -170,8 +224,20 @@ def locked(folder: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
+        _put_in_order(folder)
         yield
         file.truncate(0)
+
+
+def _put_in_order(folder: Path) -> None:
+    """Ends a save that was broken off and removes half-written files, as far as disk and files allow."""
+    with suppress(InputError, OSError):
+        kept = _half_saved(folder)
+        if kept is not None:
+            _write_files(folder, kept, None)
+    for name in ("masks", "labels"):
+        remove_remnants(folder / name)
+    remove_remnants(folder, below=False)
 
 
 if sys.platform == "win32":
@@ -194,28 +260,9 @@ else:
         """True if the file's lock is ours now; it ends with the file."""
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except (BlockingIOError, PermissionError):
             return False
         return True
-
-
-def _layer_file(folder: Path, layer: str, number: int) -> Path:
-    return folder / "masks" / layer / f"{number:06d}.png"
-
-
-def _write_layer(path: Path, layer: Mask | None) -> None:
-    if layer is None:
-        path.unlink(missing_ok=True)
-    else:
-        write_png(path, np.where(layer, np.uint8(_MARKED), np.uint8(0)))
-
-
-def _remove_strangers(folder: Path, own: set[str]) -> None:
-    """Removes mask files of frames that the case no longer has."""
-    for name in (*(f"masks/{layer}" for layer in LAYERS), "labels"):
-        for path in (folder / name).glob("*.png"):
-            if path.name not in own:
-                path.unlink(missing_ok=True)
 
 
 def _record(folder: Path, case: Case) -> dict[str, Any]:
@@ -223,6 +270,7 @@ def _record(folder: Path, case: Case) -> dict[str, Any]:
     frames = [
         {"number": number, "time_s": time_s, "state": frame.state.value, "confidence": frame.confidence}
         | {"layers": [name for name in LAYERS if getattr(frame, name) is not None]}
+        | {"labels": has_labels(frame)}
         for number, time_s, frame in zip(
             case.frames.tolist(), case.times_s.tolist(), case.review.frames, strict=True
         )
@@ -242,17 +290,23 @@ def _record(folder: Path, case: Case) -> dict[str, Any]:
     }
 
 
-def _case_of(folder: Path, record: Mapping[str, Any], overlay: Mapping[str, Any] | None) -> Case:
-    """The case of a record; layers in ``overlay`` (of an autosave) replace those in files."""
+def _case_of(folder: Path, record: Mapping[str, Any], name: str) -> Case:
+    """The case of a record read from the file ``name``; its own layers replace those in other files."""
+    overlay = record.get("layers") if name != RECORD else {}
+    if not isinstance(overlay, Mapping):
+        raise _damaged(name)
     if record.get("schema") != SCHEMA:
         raise InputError(
             f"The case {folder.name} has schema {record.get('schema')!r}; expected {SCHEMA}: open it with "
             "the version of splatomy that wrote it."
         )
+    check_own_folders(folder)
     try:
         height, width = int(record["height_px"]), int(record["width_px"])
+        if not 0 < height <= LARGEST_SIDE_PX >= width > 0:
+            raise ValueError(f"frames of {width}x{height}")
         frames = [
-            _frame_of(folder, entry, (height, width), (overlay or {}).get(str(entry["number"]), {}))
+            _frame_of(folder, entry, (height, width), overlay.get(str(entry["number"]), {}))
             for entry in record["frames"]
         ]
         scale = record["scale"]
@@ -267,64 +321,41 @@ def _case_of(folder: Path, record: Mapping[str, Any], overlay: Mapping[str, Any]
             mm_per_unit=None if scale["mm_per_unit"] is None else float(scale["mm_per_unit"]),
             notes=tuple(str(note) for note in record["notes"]),
         )
-    except (KeyError, TypeError, ValueError, zlib.error):
-        raise _damaged(RECORD if overlay is None else AUTOSAVE) from None
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, zlib.error):
+        raise _damaged(name) from None
 
 
 def _frame_of(
     folder: Path, entry: Mapping[str, Any], shape: tuple[int, int], overlay: Mapping[str, Any]
 ) -> FrameReview:
+    number = int(entry["number"])
+    if not 0 <= number <= _LARGEST_NUMBER:
+        raise ValueError("a frame of no clip")
     layers: dict[str, Mask | None] = dict.fromkeys(LAYERS)
     for name in entry["layers"]:
         if name not in LAYERS:
             raise ValueError(f"no layer {name!r}")
         if name in overlay:
-            layers[name] = _unpacked(overlay[name], shape)
+            layers[name] = unpacked(overlay[name], shape)
         else:
-            layers[name] = _read_layer(_layer_file(folder, name, int(entry["number"])), shape)
+            layers[name] = read_layer(layer_file(folder, name, number), shape)
+    labels: dict[str, Mask | None] = dict.fromkeys(LABELS)
+    path = labels_file(folder, number)
+    # Cases of before did not say whether there are labels.
+    if not overlay.keys() >= set(LABELS) and entry.get("labels", path.is_file()):
+        labels = read_labels(path, shape)
+    for name in LABELS:
+        if name in overlay:
+            labels[name] = None if overlay[name] is None else unpacked(overlay[name], shape)
     return FrameReview(
         layers["auto"],
         layers["add"],
         layers["erase"],
         ReviewState(entry["state"]),
         float(entry["confidence"]),
+        labels["specular"],
+        labels["outside"],
     )
-
-
-def _read_layer(path: Path, shape: tuple[int, int]) -> Mask:
-    """A layer's file as (H, W), True = marked.
-
-    Raises:
-        InputError: missing, of another size, or with other values than 0 and 255.
-    """
-    where = f"masks/{path.parent.name}/{path.name}"
-    if not path.is_file():
-        raise InputError(f"{where} is missing; case.json says that it is there: put the file back.")
-    picture = read_picture(path, cv2.IMREAD_GRAYSCALE)
-    if picture.shape != shape:
-        raise InputError(
-            f"{where} is {picture.shape[1]}x{picture.shape[0]} but the case has {shape[1]}x{shape[0]}; "
-            "expected one size: put the right file back."
-        )
-    if not np.isin(picture, (0, _MARKED)).all():
-        raise InputError(
-            f"{where} holds other values than 0 and {_MARKED}; expected an 8-bit mask, {_MARKED} = marked: "
-            "put the right file back."
-        )
-    return np.asarray(picture == _MARKED)
-
-
-def _packed(layer: Mask | None) -> str | None:
-    if layer is None:
-        return None
-    return base64.b64encode(zlib.compress(np.packbits(layer).tobytes())).decode("ascii")
-
-
-def _unpacked(text: str, shape: tuple[int, int]) -> Mask:
-    bits = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
-    if len(bits) != -(-shape[0] * shape[1] // 8):
-        raise ValueError(f"a layer of {len(bits)} bytes is not {shape}")
-    return np.asarray(np.unpackbits(bits, count=shape[0] * shape[1]).reshape(shape) > 0)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -335,7 +366,7 @@ def _read_json(path: Path) -> dict[str, Any]:
             f"{path.parent.name} is no case folder: expected a file {RECORD} in it, found none. Make one "
             "with `splatomy masks`."
         ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError):
+    except (ValueError, RecursionError):
         raise _damaged(path.name) from None
     if not isinstance(record, dict):
         raise _damaged(path.name)

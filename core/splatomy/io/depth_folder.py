@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splatomy.errors import InputError
+from splatomy.io.arrays import read_npy
 from splatomy.io.frames import picture_files, read_picture, write_picture
 from splatomy.io.mask_folder import match_files, other_size
 
@@ -24,6 +25,7 @@ class DepthFolder:
     files: frame index -> file. scale: depth in mm (or, not ``metric``, in scene units) per stored unit.
     focal_baseline: frame index -> focal length times baseline, px mm, when the files hold disparity in px;
         depth is that over the disparity. farthest: larger depths are unknown.
+    points: the files hold points (x, y, z) of the left camera, maybe with those of the right one below.
     height_px, width_px: size of the first map as stored.
     """
 
@@ -36,6 +38,7 @@ class DepthFolder:
     width_px: int
     focal_baseline: Mapping[int, float] | None = None
     farthest: float = np.inf
+    points: bool = False
     problems: tuple[str, ...] = ()
 
     def depth(self, frame: int, height_px: int, width_px: int) -> NDArray[np.float32] | None:
@@ -47,7 +50,7 @@ class DepthFolder:
         path = self.files.get(frame)
         if path is None:
             return None
-        stored = read_depth(path)
+        stored = read_points(path)[:height_px] if self.points else read_depth(path)
         if stored.shape != (height_px, width_px):
             raise other_size(path, stored.shape, height_px, width_px, "depth maps")
         known = np.isfinite(stored) & (stored > 0)
@@ -68,8 +71,8 @@ def read_depth(path: Path) -> NDArray[Any]:
     """
     if path.suffix.lower() == ".npy":
         try:
-            array = np.load(path, allow_pickle=False)
-        except (ValueError, OSError, EOFError):
+            array = read_npy(path)
+        except ValueError:
             raise InputError(
                 f"{path.name} is no readable array; expected numbers saved by numpy: export it again."
             ) from None
@@ -91,6 +94,22 @@ def read_depth(path: Path) -> NDArray[Any]:
             "width): export the depth along the optical axis."
         )
     return np.asarray(array)
+
+
+def read_points(path: Path) -> NDArray[np.float32]:
+    """The z of a map of points (H, W, 3), as (H, W) float32.
+
+    Raises:
+        InputError: it cannot be read or holds something else.
+    """
+    points = read_picture(path)
+    if points.ndim != 3 or points.shape[2] != 3 or points.dtype.kind != "f":
+        raise InputError(
+            f"{path.name} has the shape {points.shape} of {points.dtype}; expected points (height, width, 3) "
+            "as decimal numbers: copy it again."
+        )
+    # Pictures come with their last channel first.
+    return np.asarray(points[..., 0], np.float32)
 
 
 def depth_folder(

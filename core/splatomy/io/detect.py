@@ -16,11 +16,11 @@ from splatomy.io.case import is_case, open_case
 from splatomy.io.dicom_xa import dicom_sources, is_dicom
 from splatomy.io.dsa import DsaInput, DsaSource, InputOptions, load_source, window_of
 from splatomy.io.endoscopy_detect import EndoscopyReport, endoscopy_reader, inspect_endoscopy
+from splatomy.io.frame_folder import frame_files, frames_source
+from splatomy.io.image_sets import ImageSetReport, image_set_reader, inspect_image_set
 from splatomy.io.stacks import (
     CASE_STACKS,
     case_source,
-    frame_files,
-    frames_source,
     is_case_folder,
     stack_named,
     stack_source,
@@ -30,7 +30,8 @@ from splatomy.io.volume import has_volume_suffix
 _MAX_LISTED = 20_000
 _EXPECTED = (
     "expected a case folder (fill_run.nii.gz or DSA.nii.gz with transforms.json), an image stack "
-    "(.nii.gz, .nrrd, .mha), a folder of PNG or JPEG frames, DICOM angiography, or an endoscopic video"
+    "(.nii.gz, .nrrd, .mha), a folder of PNG or JPEG frames, DICOM angiography, an endoscopic video, or "
+    "an image set (COLMAP, DTU, NeRF, RGB-D)"
 )
 
 
@@ -45,6 +46,8 @@ def find_sources(path: Path | str, options: InputOptions | None = None) -> list[
         raise InputError(f"{where} does not exist; {_EXPECTED}: check the path.")
     if where.is_file():
         return _file_sources(where, options)
+    if not where.is_dir():
+        raise InputError(f"{where} is neither a file nor a folder; {_EXPECTED}: check the path.")
     if is_case_folder(where):
         return [case_source(where, options)]
     entries = sorted(p for p in where.iterdir() if not p.name.startswith("."))
@@ -55,7 +58,7 @@ def find_sources(path: Path | str, options: InputOptions | None = None) -> list[
         return [stack_source(_main_stack(stacks, where), options)]
     dicom = _dicom_files(where)
     if dicom:
-        return dicom_sources(dicom)
+        return dicom_sources(dicom, options)
     runs = [p for p in entries if p.is_dir() and (is_case_folder(p) or frame_files(p))]
     if runs:
         return [case_source(p, options) if is_case_folder(p) else frames_source(p, options) for p in runs]
@@ -70,7 +73,7 @@ def _file_sources(path: Path, options: InputOptions) -> list[DsaSource]:
             return [case_source(path.parent, options)]
         return [stack_source(path, options)]
     if is_dicom(path):
-        return dicom_sources([path])
+        return dicom_sources([path], options)
     size = path.stat().st_size
     raise InputError(f"{path.name} ({size} bytes) is of no known kind; {_EXPECTED}: choose another file.")
 
@@ -116,17 +119,22 @@ def open_views(path: Path | str, options: InputOptions | None = None) -> list[Ds
         InputError: a run is unreadable or the options do not fit.
     """
     options = options or InputOptions()
-    sources = find_sources(path, options)
-    if options.view is not None:
-        wanted = [options.view] if isinstance(options.view, int) else list(options.view)
-        missing = [view for view in wanted if not 0 <= view < len(sources)]
-        if missing or not wanted or len(set(wanted)) < len(wanted):
-            raise InputError(
-                f"view {', '.join(map(str, missing or wanted))} does not exist or is given twice; expected 0 "
-                f"to {len(sources) - 1}: choose among them."
-            )
-        sources = [sources[view] for view in wanted]
+    sources = _chosen(find_sources(path, options), options)
     return [load_source(source, options) for source in sources]
+
+
+def _chosen(sources: list[DsaSource], options: InputOptions) -> list[DsaSource]:
+    """The runs that the option --view names; all without it."""
+    if options.view is None:
+        return sources
+    wanted = [options.view] if isinstance(options.view, int) else list(options.view)
+    missing = [view for view in wanted if not 0 <= view < len(sources)]
+    if missing or not wanted or len(set(wanted)) < len(wanted):
+        raise InputError(
+            f"view {', '.join(map(str, missing or wanted))} does not exist or is given twice; expected 0 "
+            f"to {len(sources) - 1}: choose among them."
+        )
+    return [sources[view] for view in wanted]
 
 
 def open_input(path: Path | str, options: InputOptions | None = None) -> DsaInput:
@@ -245,19 +253,34 @@ class InputReport:
 
 
 def _pair(pair: tuple[float, float] | None, unit: str, between: str) -> str:
-    return "unknown" if pair is None else f"{pair[0]:.4g}{between}{pair[1]:.4g} {unit}"
+    if pair is None:
+        return "unknown"
+    # Rounded before, and plus zero, so that the rest of a rotation shows as neither 1e-15 nor -0.
+    low, high = (round(value, 6) + 0.0 for value in pair)
+    return f"{low:.4g}{between}{high:.4g} {unit}"
 
 
 def _one(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.1f} mm"
 
 
+def is_image_set(path: Path | str, options: InputOptions | None = None) -> bool:
+    """True if an input is pictures of a still scene with their cameras, and no option says otherwise."""
+    options = options or InputOptions()
+    if options.layout is not None or options.of_angiography:
+        return False
+    return image_set_reader(Path(path)) is not None
+
+
 def is_endoscopy(path: Path | str, options: InputOptions | None = None) -> bool:
-    """True if an input is an endoscopic clip and not angiography, by its content."""
-    return endoscopy_reader(Path(path), options or InputOptions()) is not None
+    """True if an input is an endoscopic clip, and neither angiography nor an image set, by its content."""
+    options = options or InputOptions()
+    return not is_image_set(path, options) and endoscopy_reader(Path(path), options) is not None
 
 
-def inspect_input(path: Path | str, options: InputOptions | None = None) -> InputReport | EndoscopyReport:
+def inspect_input(
+    path: Path | str, options: InputOptions | None = None
+) -> InputReport | EndoscopyReport | ImageSetReport:
     """What an input is and every problem found; unusable inputs give a report too.
 
     Headers are read first, so that the facts are known even when the pixels cannot be read.
@@ -271,10 +294,12 @@ def inspect_input(path: Path | str, options: InputOptions | None = None) -> Inpu
     if is_case(where):
         case = open_case(where)
         return inspect_input(case.source, case.options)
+    if is_image_set(where, options):
+        return inspect_image_set(where, options)
     if is_endoscopy(where, options):
         return inspect_endoscopy(where, options)
     try:
-        sources = find_sources(where, options)
+        sources = _chosen(find_sources(where, options), options)
     except InputError as error:
         return InputReport("unknown", (), (str(error),), False)
     kind = "angiography run" if len(sources) == 1 else f"{len(sources)} angiography runs"
@@ -288,7 +313,7 @@ def inspect_input(path: Path | str, options: InputOptions | None = None) -> Inpu
             run = load_source(source, options)
             problems += run.problems
             if run.mask_frames:
-                mask = f"{len(run.mask_frames)} frames of the run itself"
+                mask = _own_frames(len(run.mask_frames))
         except InputError as error:
             usable = False
             problems.append(str(error))
@@ -302,7 +327,11 @@ def _mask_text(source: DsaSource) -> str:
         return "already subtracted"
     if source.has_mask:
         return "mask run"
-    return f"{len(source.mask_frames)} frames of the run itself" if source.mask_frames else "none"
+    return _own_frames(len(source.mask_frames)) if source.mask_frames else "none"
+
+
+def _own_frames(count: int) -> str:
+    return f"{count} frame{'s' if count > 1 else ''} of the run itself"
 
 
 def _view_report(source: DsaSource, mask: str, options: InputOptions) -> ViewReport:

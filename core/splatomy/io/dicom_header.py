@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,19 +14,26 @@ from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut
 
 from splatomy.errors import InputError
+from splatomy.io.dicom_attributes import attribute, number_of, pixel_defaults, values_of
 from splatomy.io.dsa import Intensity
 from splatomy.io.geometry_files import check_distances
+from splatomy.io.plausible import check_frame_count
 
 _INTENSITY: dict[str, Intensity] = {"LIN": "linear", "LOG": "log", "DISP": "display"}
 _ENHANCED = "1.2.840.10008.5.1.4.1.1.12.1.1"
 _CLASSIC = "1.2.840.10008.5.1.4.1.1.12.1"
+# Between frames; a sparse run of 20 views turns about 10 degrees each.
+_LONGEST_STEP_DEG = 15.0
 # Directions of DICOM's orientation letters in LPS.
 _LETTERS = {"L": (1, 0, 0), "R": (-1, 0, 0), "P": (0, 1, 0), "A": (0, -1, 0), "H": (0, 0, 1), "F": (0, 0, -1)}
 
 
 @dataclass(frozen=True)
 class XaHeader:
-    """The facts of one file; sizes are those of the stored picture, angles are (T, 2) degrees."""
+    """The facts of one file; sizes are those of the stored picture, angles are (T, 2) degrees.
+
+    decoding: what the decoder must be told because the file does not say it.
+    """
 
     path: Path
     kind: str
@@ -53,6 +61,7 @@ class XaHeader:
     has_patient: bool
     problems: tuple[str, ...]
     lut: Dataset
+    decoding: Mapping[str, Any]
 
     @property
     def oriented_size(self) -> tuple[int, int]:
@@ -81,65 +90,27 @@ class XaHeader:
         return float(ends.sum()) - values
 
 
-def _get(dataset: Dataset, keyword: str) -> Any:
-    """The value of an attribute, None when absent or empty."""
-    value = dataset.get(keyword)
-    return None if value is None or (hasattr(value, "__len__") and len(value) == 0) else value
-
-
-def _group_item(dataset: Dataset, keyword: str) -> Any:
-    """An attribute inside one functional group item: looked for in each of its macro sequences."""
-    for element in dataset:
-        if element.VR == "SQ" and element.value:
-            value = _get(element.value[0], keyword)
-            if value is not None:
-                return value
-    return None
-
-
-def _values(dataset: Dataset, keyword: str) -> list[Any]:
-    """The attribute per frame of an enhanced object, else once from the shared groups or the top level."""
-    frames = _get(dataset, "PerFrameFunctionalGroupsSequence") or []
-    found = [_group_item(item, keyword) for item in frames]
-    if found and all(v is not None for v in found):
-        return found
-    for item in _get(dataset, "SharedFunctionalGroupsSequence") or []:
-        value = _group_item(item, keyword)
-        if value is not None:
-            return [value]
-    value = _get(dataset, keyword)
-    return [] if value is None else [value]
-
-
-def _float(dataset: Dataset, *keywords: str) -> float | None:
-    """The first of the attributes that is present, as a number."""
-    for keyword in keywords:
-        values = _values(dataset, keyword)
-        if values:
-            return float(values[0])
-    return None
-
-
 def read_xa_header(dataset: Dataset, path: Path) -> XaHeader:
     """The facts of a dataset read without pixels.
 
     Raises:
         InputError: not a grey picture, or impossible distances.
     """
-    rows, columns = _get(dataset, "Rows"), _get(dataset, "Columns")
+    rows, columns = attribute(dataset, "Rows"), attribute(dataset, "Columns")
     if not rows or not columns:
         raise InputError(
             f"{path.name} is a DICOM object without a picture (or is damaged); expected an X-ray "
-            "angiography run: "
-            "choose another file."
+            "angiography run: choose another file."
         )
     if int(dataset.get("SamplesPerPixel", 1)) != 1:
         raise InputError(
             f"{path.name} is a colour picture; expected grey X-ray frames: choose the original run."
         )
     problems: list[str] = []
-    count = int(_get(dataset, "NumberOfFrames") or 1)
+    decoding = pixel_defaults(dataset, path, problems)
+    count = int(attribute(dataset, "NumberOfFrames") or decoding.get("number_of_frames", 1))
     sop_class = str(dataset.get("SOPClassUID", ""))
+    check_frame_count(count, path)
     kind = {_ENHANCED: "enhanced DICOM XA", _CLASSIC: "DICOM XA"}.get(sop_class, "DICOM picture")
     if kind == "DICOM picture":
         problems.append("The DICOM object is no X-ray angiography run by its class; it is read as one.")
@@ -161,10 +132,10 @@ def read_xa_header(dataset: Dataset, path: Path) -> XaHeader:
         count=count,
         height_px=int(rows),
         width_px=int(columns),
-        bits_stored=int(dataset.get("BitsStored", 16)),
+        bits_stored=int(attribute(dataset, "BitsStored") or decoding.get("bits_stored", 16)),
         transfer_syntax=str((meta or {}).get("TransferSyntaxUID", "1.2.840.10008.1.2")),
         series=str(dataset.get("SeriesInstanceUID", "")),
-        instance=int(_get(dataset, "InstanceNumber") or 0),
+        instance=int(attribute(dataset, "InstanceNumber") or 0),
         started=_started(dataset),
         intensity=intensity,
         is_inverted=inverted,
@@ -182,14 +153,15 @@ def read_xa_header(dataset: Dataset, path: Path) -> XaHeader:
         has_patient=any(e.tag.group == 0x0010 and not e.is_empty for e in dataset),
         problems=tuple(problems),
         lut=_rescaling(dataset),
+        decoding=decoding,
     )
 
 
 def _rescaling(dataset: Dataset) -> Dataset:
     """The attributes that turn stored values into modality values, wherever the object keeps them."""
     out = Dataset()
-    table = _get(dataset, "ModalityLUTSequence")
-    slope, intercept = _float(dataset, "RescaleSlope"), _float(dataset, "RescaleIntercept")
+    table = attribute(dataset, "ModalityLUTSequence")
+    slope, intercept = number_of(dataset, "RescaleSlope"), number_of(dataset, "RescaleIntercept")
     if table is not None:
         out.ModalityLUTSequence = table
     elif slope is not None and intercept is not None:
@@ -199,29 +171,29 @@ def _rescaling(dataset: Dataset) -> Dataset:
 
 def _started(dataset: Dataset) -> str:
     """A sortable text of when the run began; used for order only and never shown."""
-    date_time = _get(dataset, "AcquisitionDateTime")
+    date_time = attribute(dataset, "AcquisitionDateTime")
     if date_time is not None:
         return str(date_time)
-    day = _get(dataset, "AcquisitionDate") or _get(dataset, "ContentDate") or ""
-    return f"{day}{_get(dataset, 'AcquisitionTime') or _get(dataset, 'ContentTime') or ''}"
+    day = attribute(dataset, "AcquisitionDate") or attribute(dataset, "ContentDate") or ""
+    return f"{day}{attribute(dataset, 'AcquisitionTime') or attribute(dataset, 'ContentTime') or ''}"
 
 
 def _pixel_meaning(dataset: Dataset, problems: list[str]) -> tuple[Intensity, bool]:
     """What pixel values mean, and whether larger values mean fewer X-rays."""
-    relation = str((_values(dataset, "PixelIntensityRelationship") or [""])[0]).upper()
+    relation = str((values_of(dataset, "PixelIntensityRelationship") or [""])[0]).upper()
     intensity = _INTENSITY.get(relation, "linear")
     if relation not in _INTENSITY:
         problems.append(
             "The file does not say whether pixel values are linear or logarithmic; linear is assumed."
         )
-    has_table = _get(dataset, "ModalityLUTSequence") is not None
+    has_table = attribute(dataset, "ModalityLUTSequence") is not None
     if intensity == "log" and has_table:
         # DICOM C.8.7.1.1: with LOG the modality table is the conversion from logarithmic to linear.
         intensity = "linear"
         problems.append("Logarithmic pixel values were made linear by the file's modality lookup table.")
     elif intensity == "log":
         problems.append("Logarithmic pixel values have an unknown scale, so contrast amounts are relative.")
-    signs = _values(dataset, "PixelIntensityRelationshipSign")
+    signs = values_of(dataset, "PixelIntensityRelationshipSign")
     if signs:
         return intensity, int(signs[0]) < 0
     # Without a sign, X-ray pictures are shown with vessels dark, so MONOCHROME1 stores fewer X-rays larger.
@@ -232,16 +204,16 @@ def _angles(dataset: Dataset, count: int, problems: list[str]) -> NDArray[np.flo
     """Positioner angles (T, 2) in degrees, or None."""
     columns = []
     for name in ("Primary", "Secondary"):
-        per_frame = _values(dataset, f"Positioner{name}Angle") or _values(
+        per_frame = values_of(dataset, f"Positioner{name}Angle") or values_of(
             dataset, f"PositionerIsocenter{name}Angle"
         )
         if not per_frame:
-            if name == "Primary" and _get(dataset, "PositionerPrimaryAngleIncrement") is None:
+            if name == "Primary" and attribute(dataset, "PositionerPrimaryAngleIncrement") is None:
                 problems.append("The DICOM header holds no positioner angles.")
                 return None
             per_frame = [0.0] if name == "Secondary" else []
         base = np.array([float(v) for v in per_frame])
-        increments = _get(dataset, f"Positioner{name}AngleIncrement")
+        increments = attribute(dataset, f"Positioner{name}AngleIncrement")
         if len(base) != count:
             steps = None if increments is None else np.atleast_1d(np.asarray(increments, dtype=np.float64))
             base = _with_increments(base, steps, count, name.lower(), problems)
@@ -276,8 +248,8 @@ def _with_increments(
     is_step = (
         not repeats_start
         and count >= 10
-        and np.abs(increments).max() <= 5
-        and abs(increments.sum()) > 20
+        and np.abs(increments).max() <= _LONGEST_STEP_DEG
+        and 20 < abs(increments.sum()) < 400
         and steps.std() < 0.5 * abs(steps.mean())
     )
     if is_step:
@@ -295,13 +267,13 @@ def _distances(
     dataset: Dataset, path: Path, problems: list[str]
 ) -> tuple[float | None, float | None, tuple[float, float] | None]:
     """Source-isocentre and source-detector distance, and pixel pitch (x, y), each or None."""
-    sid = _float(dataset, "DistanceSourceToDetector")
-    sad = _float(dataset, "DistanceSourceToIsocenter", "DistanceSourceToPatient")
-    factor = _float(dataset, "EstimatedRadiographicMagnificationFactor")
+    sid = number_of(dataset, "DistanceSourceToDetector")
+    sad = number_of(dataset, "DistanceSourceToIsocenter", "DistanceSourceToPatient")
+    factor = number_of(dataset, "EstimatedRadiographicMagnificationFactor")
     if not sad and sid and factor and factor > 1:
         sad = sid / factor
         problems.append("The source-isocentre distance was derived from the magnification factor.")
-    pairs = _values(dataset, "ImagerPixelSpacing")
+    pairs = values_of(dataset, "ImagerPixelSpacing")
     # DICOM orders spacings row, column, that is y, x.
     pixel = None if not pairs else (float(pairs[0][1]), float(pairs[0][0]))
     names = {
@@ -319,22 +291,22 @@ def _distances(
 
 def _times_s(dataset: Dataset, count: int, problems: list[str]) -> NDArray[np.float64] | None:
     """Frame times in seconds from the first frame, or None."""
-    stamps = _values(dataset, "FrameAcquisitionDateTime") or _values(dataset, "FrameReferenceDateTime")
+    stamps = values_of(dataset, "FrameAcquisitionDateTime") or values_of(dataset, "FrameReferenceDateTime")
     if len(stamps) == count and count > 1:
         moments = [
             datetime.strptime(str(s).split("+")[0][:21].ljust(15, "."), "%Y%m%d%H%M%S.%f") for s in stamps
         ]
         return np.array([(m - moments[0]).total_seconds() for m in moments])
-    vector = _get(dataset, "FrameTimeVector")
+    vector = attribute(dataset, "FrameTimeVector")
     if vector is not None and np.size(vector) in (count, count - 1) and count > 1:
         steps = np.asarray(vector, dtype=np.float64)
         if len(steps) == count:
             steps = steps[1:]
         return np.concatenate([[0.0], np.cumsum(steps)]) / 1000.0
-    frame_time = _float(dataset, "FrameTime")
+    frame_time = number_of(dataset, "FrameTime")
     if frame_time:
         return np.arange(count, dtype=np.float64) * (frame_time / 1000.0)
-    rate = _float(dataset, "CineRate", "RecommendedDisplayFrameRate")
+    rate = number_of(dataset, "CineRate", "RecommendedDisplayFrameRate")
     if rate:
         problems.append("Frame times come from the display rate, which may differ from the recording's.")
         return np.arange(count, dtype=np.float64) / rate
@@ -343,7 +315,7 @@ def _times_s(dataset: Dataset, count: int, problems: list[str]) -> NDArray[np.fl
 
 def _mask(dataset: Dataset, count: int, problems: list[str]) -> tuple[tuple[int, ...], tuple[float, float]]:
     """Mask frames (0-based) and the wanted mask shift (rows, columns)."""
-    for item in _get(dataset, "MaskSubtractionSequence") or []:
+    for item in attribute(dataset, "MaskSubtractionSequence") or []:
         operation = str(item.get("MaskOperation", "")).upper()
         if operation in ("TID", "REV_TID"):
             problems.append(
@@ -352,11 +324,11 @@ def _mask(dataset: Dataset, count: int, problems: list[str]) -> tuple[tuple[int,
                 "are needed for amounts."
             )
             continue
-        numbers = np.atleast_1d(np.asarray(_get(item, "MaskFrameNumbers") or [], dtype=int)) - 1
+        numbers = np.atleast_1d(np.asarray(attribute(item, "MaskFrameNumbers") or [], dtype=int)) - 1
         frames = tuple(int(n) for n in numbers if 0 <= n < count)
         if len(frames) < len(numbers):
             problems.append("The file names mask frames that it does not hold.")
-        shift = np.asarray(_get(item, "MaskSubPixelShift") or [0.0, 0.0], dtype=np.float64)
+        shift = np.asarray(attribute(item, "MaskSubPixelShift") or [0.0, 0.0], dtype=np.float64)
         if shift.shape == (2,) and np.any(shift):
             problems.append(f"The file wants its mask shifted by {shift[0]:g} rows and {shift[1]:g} columns.")
         if frames:
@@ -368,8 +340,8 @@ def _orientation(
     dataset: Dataset, angles: NDArray[np.float64] | None, problems: list[str]
 ) -> tuple[int, bool, bool, bool]:
     """Quarter turns and flip to undo, then whether columns and rows must be reversed."""
-    turn = round(_float(dataset, "FieldOfViewRotation") or 0.0)
-    flips = _values(dataset, "FieldOfViewHorizontalFlip")
+    turn = round(number_of(dataset, "FieldOfViewRotation") or 0.0)
+    flips = values_of(dataset, "FieldOfViewHorizontalFlip")
     unflip = bool(flips) and str(flips[0]).upper() == "YES"
     if turn % 90:
         problems.append(f"A detector rotation of {turn} degrees is no quarter turn and was not undone.")
@@ -378,7 +350,7 @@ def _orientation(
         problems.append("The detector picture's rotation and flip were undone.")
         # Rotation was clockwise and came before the flip; rot90 turns counter-clockwise.
         return (turn // 90) % 4, unflip, True, False
-    letters = _get(dataset, "PatientOrientation")
+    letters = attribute(dataset, "PatientOrientation")
     if letters is None or len(letters) != 2 or angles is None:
         return 0, False, True, False
     p, s = np.radians(angles[0])

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,10 @@ from splatomy.geometry.cameras import Cameras
 from splatomy.geometry.conebeam import cone_beam
 from splatomy.io.dicom_header import XaHeader, read_xa_header
 from splatomy.io.dsa import DsaSource, Pixels, Window
+from splatomy.io.geometry_files import read_geometry
 from splatomy.io.mask_frames import precontrast_frames
+from splatomy.io.options import InputOptions
+from splatomy.io.stacks import with_geometry
 
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99")
 _RLE = "1.2.840.10008.1.2.5"
@@ -72,7 +76,7 @@ def is_dicom(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _private() -> Iterator[None]:
+def quiet_pydicom() -> Iterator[None]:
     """Keeps pydicom's warnings, which quote header values, out of terminal and logs."""
     logger = logging.getLogger("pydicom")
     disabled = logger.disabled
@@ -92,7 +96,7 @@ def read_header(path: Path) -> XaHeader:
         InputError: not DICOM, damaged, or not a grey X-ray picture.
     """
     try:
-        with _private():
+        with quiet_pydicom():
             dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True)
             return read_xa_header(dataset, path)
     except InputError:
@@ -103,12 +107,64 @@ def read_header(path: Path) -> XaHeader:
         ) from None
 
 
-def dicom_sources(files: list[Path]) -> list[DsaSource]:
+def dicom_sources(files: list[Path], options: InputOptions | None = None) -> list[DsaSource]:
     """The runs in DICOM files: one per multi-frame file or series of single frames, masks paired to fills.
 
+    A geometry file among the options replaces the header's; its matrices are of the pictures as stored.
+
     Raises:
-        InputError: no usable run.
+        InputError: no usable run, or a mask or a geometry that does not fit.
     """
+    options = options or InputOptions()
+    runs = _runs(files)
+    if options.geometry is None and options.mask is None:
+        return _paired(runs)
+    mask = _given_mask(options.mask)
+    if options.geometry is None:
+        return [run.source() if mask is None else _with_mask(run, mask, _own(mask, run)) for run in runs]
+    return [_placed(run, mask, options.geometry) for run in runs]
+
+
+def _given_mask(path: Path | None) -> _Run | None:
+    """The run of --mask."""
+    if path is None:
+        return None
+    inside = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    runs = _runs([p for p in inside if p.is_file() and is_dicom(p)])
+    if len(runs) != 1:
+        raise InputError(
+            f"{path.name} holds {len(runs)} DICOM runs; expected one without contrast: choose another --mask."
+        )
+    return runs[0]
+
+
+def _own(mask: _Run, fill: _Run) -> NDArray[np.int64]:
+    """For each frame of ``fill`` the frame of a given mask run: the same, or the only one."""
+    if mask.count not in (1, fill.count) or mask.first.oriented_size != fill.first.oriented_size:
+        height, width = mask.first.oriented_size
+        raise InputError(
+            f"The mask run has {mask.count} frames of {width}x{height}, the run {fill.count} of "
+            f"{fill.first.oriented_size[1]}x{fill.first.oriented_size[0]}; expected the same size, and one "
+            "frame or as many: use runs of one acquisition."
+        )
+    return np.arange(fill.count) if mask.count > 1 else np.zeros(fill.count, dtype=np.int64)
+
+
+def _placed(run: _Run, mask: _Run | None, path: Path) -> DsaSource:
+    """A run with the cameras of a geometry file."""
+    height, width = run.first.height_px, run.first.width_px
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; expected a geometry file: check --geometry.")
+    geometry = read_geometry(path, run.count, width, height, run.first.pixel_mm)
+    if geometry.sid_mm is None:
+        # Matrices are of stored pixels; angles are of pictures seen from the source, as with any input.
+        run, mask = run.as_stored(), None if mask is None else mask.as_stored()
+    source = run.source() if mask is None else _with_mask(run, mask, _own(mask, run))
+    return with_geometry(source, geometry, path)
+
+
+def _runs(files: list[Path]) -> list[_Run]:
+    """Multi-frame files, and series of single frames, in the order in which they were taken."""
     headers = [read_header(path) for path in files]
     runs: list[list[XaHeader]] = []
     series: dict[tuple[str, int, int], list[XaHeader]] = {}
@@ -120,7 +176,7 @@ def dicom_sources(files: list[Path]) -> list[DsaSource]:
     for group in series.values():
         runs.append(sorted(group, key=lambda h: (h.instance, h.started, h.path.name)))
     runs.sort(key=lambda run: (run[0].started, run[0].path.name))
-    return _paired([_Run(run) for run in runs])
+    return [_Run(run) for run in runs]
 
 
 class _Run:
@@ -135,6 +191,15 @@ class _Run:
         if all(p.angles_deg is not None for p in parts):
             self.angles_deg = np.concatenate([p.angles_deg for p in parts if p.angles_deg is not None])
         self.is_moving = self.angles_deg is not None and float(np.ptp(self.angles_deg, axis=0).max()) > 2.0
+
+    def as_stored(self) -> _Run:
+        """The run with its pictures as the file has them."""
+        return _Run(
+            [
+                replace(part, turns=0, unflip=False, reverse_columns=False, reverse_rows=False)
+                for part in self.parts
+            ]
+        )
 
     def source(self) -> DsaSource:
         """The run as a source."""
@@ -207,7 +272,7 @@ def _paired(runs: list[_Run]) -> list[DsaSource]:
             waiting.append(run)
             continue
         waiting.remove(partner)
-        sources.append(_with_mask(run, partner, index))
+        sources.append(_with_mask(run, partner, index, paired=True))
     return [*sources, *(run.source() for run in waiting)]
 
 
@@ -221,15 +286,15 @@ def _matching(mask: _Run, fill: _Run) -> NDArray[np.int64] | None:
     return distance.argmin(1) if float(distance.min(1).max()) < 1.0 else None
 
 
-def _with_mask(fill: _Run, mask: _Run, index: NDArray[np.int64]) -> DsaSource:
-    """The fill run's source, with the mask run's frames at the same angles."""
+def _with_mask(fill: _Run, mask: _Run, index: NDArray[np.int64], paired: bool = False) -> DsaSource:
+    """The fill run's source, with the mask run's frames ``index``; paired: found by their angles."""
     base = fill.source()
 
     def load(window: Window) -> Pixels:
         chosen = Window(index[window.frames], window.crop, window.bin)
         return Pixels(fill.read(window), mask.read(chosen))
 
-    note = "An earlier run follows the same trajectory and serves as the mask run."
+    note = "An earlier run follows the same trajectory and serves as the mask run." if paired else ""
     return DsaSource(
         **{
             **{name: getattr(base, name) for name in base.__dataclass_fields__},
@@ -238,7 +303,7 @@ def _with_mask(fill: _Run, mask: _Run, index: NDArray[np.int64]) -> DsaSource:
             "mask_frames": (),
             "mask_shift_px": (0.0, 0.0),
             "input_files": (*mask.source().input_files, *base.input_files),
-            "problems": (*base.problems, note),
+            "problems": (*base.problems, note) if note else base.problems,
         }
     )
 
@@ -253,12 +318,16 @@ def _raw_frames(header: XaHeader, frames: NDArray[np.int64]) -> Iterator[NDArray
     """Stored pixel values, decoded one frame at a time."""
     syntax = header.transfer_syntax
     try:
-        with _private():
+        with quiet_pydicom():
             if syntax == _JPEG_EXTENDED and header.bits_stored > 8:
                 yield from _gdcm_whole(header)[frames]
                 return
             yield from pydicom.pixels.iter_pixels(
-                header.path, indices=[int(i) for i in frames], raw=True, decoding_plugin=_plugin(syntax)
+                header.path,
+                indices=[int(i) for i in frames],
+                raw=True,
+                decoding_plugin=_plugin(syntax),
+                **header.decoding,
             )
     except (InputError, MissingBackendError, GeneratorExit):
         raise

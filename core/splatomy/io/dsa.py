@@ -15,9 +15,9 @@ from splatomy.capture import Grid
 from splatomy.errors import InputError
 from splatomy.geometry.cameras import Cameras
 from splatomy.geometry.conebeam import fan_angle_rad, gantry_angles_rad
+from splatomy.io import plausible
 from splatomy.io.atomic import write_json
 from splatomy.io.options import Crop, InputOptions, chosen_crop, chosen_frames
-from splatomy.io.plausible import check_frame_times, check_intensities, check_lengths, constant_frames
 from splatomy.io.volume import check_bytes, write_image
 
 Intensity = Literal["linear", "log", "display"]
@@ -158,13 +158,15 @@ def load_source(source: DsaSource, options: InputOptions) -> DsaInput:
     problems = list(source.problems) + list(pixels.problems)
     mask_frames = source.mask_frames if pixels.mask_frames is None else pixels.mask_frames
     mask = pixels.mask
-    if mask_frames and pixels.mask_frames is None and options.frames is not None:
+    if options.mask_frames is not None:
+        mask_frames, mask = _chosen_mask(source, window, options.mask_frames, pixels)
+    elif mask_frames and pixels.mask_frames is None and options.frames is not None:
         mask_frames, mask = _remapped_mask(source, window, mask_frames, pixels)
     times, known = _times_s(source, options)
     if not known:
         problems.append(
             "The input has no frame times, so the frame number stands for seconds: give the time between "
-            "frames with frame_time_s."
+            "frames with --frame-time-s."
         )
     already = source.already_subtracted
     intensity = source.intensity
@@ -202,7 +204,7 @@ def load_source(source: DsaSource, options: InputOptions) -> DsaInput:
 def _without_dropped(run: DsaInput, problems: list[str]) -> NDArray[np.bool_] | None:
     """The hidden pixels (T, H, W) of a run, with those of dropped frames."""
     runs = [images for images in (run.mask_run, run.fill_run) if images is not None]
-    dropped = np.unique(np.concatenate([constant_frames(images) for images in runs]))
+    dropped = np.unique(np.concatenate([plausible.constant_frames(images) for images in runs]))
     if not len(dropped):
         return run.occluded
     problems.append(
@@ -224,6 +226,18 @@ def _remapped_mask(
     extra = source.load(replace(window, frames=np.array(mask_frames, dtype=np.int64)))
     mean = extra.fill.mean(0, dtype=np.float64).astype(np.float32)
     return (), np.broadcast_to(mean, pixels.fill.shape)
+
+
+def _chosen_mask(
+    source: DsaSource, window: Window, mask_frames: tuple[int, ...], pixels: Pixels
+) -> tuple[tuple[int, ...], NDArray[np.float32] | None]:
+    """Mask frames that somebody chose, in place of the input's own mask."""
+    if not mask_frames or not all(0 <= frame < source.count for frame in mask_frames):
+        raise InputError(
+            f"mask_frames {', '.join(map(str, mask_frames))} do not fit; expected frames 0 to "
+            f"{source.count - 1}: choose frames without contrast."
+        )
+    return _remapped_mask(source, window, mask_frames, replace(pixels, mask=None))
 
 
 def _cropped(cameras: Cameras, crop: Crop) -> Cameras:
@@ -265,27 +279,27 @@ def check_pixels(run: DsaInput) -> list[str]:
         if bad:
             raise InputError(
                 f"The {name} holds {bad} NaN or infinite pixels; expected finite numbers: replace them or "
-                "crop "
-                "the picture."
+                "crop the picture."
             )
         if images.min() == images.max():
             raise InputError(
                 f"The {name} has the value {float(images.min()):g} in every pixel; expected an X-ray "
-                "picture: "
-                "check the file."
+                "picture: check the file."
             )
         is_counts = run.intensity != "log" and not run.already_subtracted
-        low = check_intensities(name, images) if is_counts else 0
+        low = plausible.check_intensities(name, images) if is_counts else 0
         if low:
             problems.append(
                 f"The {name} has {low} pixels ({100 * low / images.size:.2g} %) of zero or negative "
-                "intensity; "
-                "they have no logarithm and are raised to the smallest usable value."
+                "intensity; they have no logarithm and are raised to the smallest usable value."
             )
     if run.mask_run is None and not run.mask_frames and not run.already_subtracted:
         problems.append(
             "There is no mask run and no mask frame was found: vessels cannot be separated from bone."
         )
+    mask = None if run.already_subtracted else run.mask
+    if mask is not None or run.already_subtracted:
+        problems += plausible.contrast_notes(run.fill_run, mask, run.intensity == "log")
     if run.intensity == "display":
         problems.append("Pixel values are for display only, so contrast amounts are not quantitative.")
     return problems
@@ -299,27 +313,28 @@ def check_geometry(run: DsaInput) -> list[str]:
     """
     problems = []
     if run.times_known:
-        check_frame_times(run.times_s)
+        plausible.check_frame_times(run.times_s)
     if run.cameras is not None:
-        check_lengths(run.cameras, run.grid)
+        plausible.check_lengths(run.cameras, run.grid)
     if len(run.fill_run) == 1:
         problems.append("The run has one frame only, which is not enough for a reconstruction.")
     first = np.cumsum([0, *run.frames_per_view])[:-1].tolist()
     steps = np.diff(run.times_s)
     if np.delete(steps, [f - 1 for f in first if f > 0]).min(initial=1.0) <= 0:
-        raise InputError(
-            "The frame times do not increase; expected each frame later than the one before: correct."
-        )
+        raise InputError("The frame times do not increase; expected each later than the last: correct them.")
     if run.cameras is None:
         problems.append("The acquisition geometry is unknown: give a geometry file before reconstructing.")
         return problems
     angles = np.degrees(gantry_angles_rad(run.cameras))
+    if len(angles) == 1:
+        return problems
     if run.is_static_view:
         problems.append(
             f"All {len(angles)} frames share one viewing direction, so depth cannot be recovered from them "
             "alone."
         )
         return problems
+    problems += plausible.length_notes(run.cameras)
     arc, fan = float(np.ptp(angles[:, 0])), float(np.degrees(fan_angle_rad(run.cameras)))
     if len(run.frames_per_view) <= 1 and arc < 180 + fan:
         problems.append(

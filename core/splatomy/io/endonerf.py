@@ -14,11 +14,12 @@ from splatomy.geometry.cameras import Cameras
 from splatomy.geometry.frames import opencv_from_opengl
 from splatomy.geometry.rigid import inverse
 from splatomy.io.atomic import atomic_path, write_json
+from splatomy.io.calibration import Calibration, Lens
 from splatomy.io.depth_folder import depth_folder, write_depth_png
 from splatomy.io.endoscopy import EndoscopySource, whole_box
 from splatomy.io.frame_source import LazyImages
 from splatomy.io.frames import frame_folder_source, write_picture
-from splatomy.io.geometry_files import read_json
+from splatomy.io.geometry_files import number, read_json
 from splatomy.io.mask_folder import mask_folder
 from splatomy.io.options import InputOptions
 from splatomy.io.picture_analysis import grey
@@ -58,11 +59,14 @@ def endonerf_source(folder: Path, options: InputOptions) -> EndoscopySource:
     count = frames.count
     times = manifest.get("times_s")
     if times is not None:
-        if len(times) != count:
+        if not isinstance(times, list) or len(times) != count:
+            got = len(times) if isinstance(times, list) else "no list of"
             raise InputError(
-                f"{MANIFEST} gives {len(times)} times for {count} images; expected one each: correct it."
+                f"{MANIFEST} gives {got} times for {count} images; expected one each: correct it."
             )
-        frames = replace(frames, times_s=np.array(times, dtype=np.float64), times_known=True, assumed=())
+        path = folder / MANIFEST
+        seconds = np.array([number(time, "times_s", path) for time in times], dtype=np.float64)
+        frames = replace(frames, times_s=seconds, times_known=True, assumed=())
     names = tuple(f.stem for f in frames.input_files)
     found, problems = list(frames.found), []
     masks = next((folder / n for n in ("masks", "gt_masks") if (folder / n).is_dir()), None)
@@ -75,10 +79,10 @@ def endonerf_source(folder: Path, options: InputOptions) -> EndoscopySource:
             )
     depth = None
     if (folder / "depth").is_dir() and options.depth is None:
-        scale = options.depth_scale_mm or manifest.get("depth_scale_mm")
+        scale = options.depth_scale_mm or _scale(manifest, "depth_scale_mm")
         depth = depth_folder(folder / "depth", count, list(names), scale)
         if scale is None:
-            depth = replace(depth, scale=float(manifest.get("depth_scale", 1.0)))
+            depth = replace(depth, scale=_scale(manifest, "depth_scale") or 1.0)
         if mask is not None and not manifest:
             problems.append("Depth behind the masks is that of the instrument, not of the tissue.")
     poses = _poses(folder, count, frames.width_px, frames.height_px, options, manifest)
@@ -89,6 +93,7 @@ def endonerf_source(folder: Path, options: InputOptions) -> EndoscopySource:
         masks=mask,
         depth=depth,
         poses=poses,
+        calibration=_lens(manifest, frames.width_px, frames.height_px) if poses is None else None,
         frame_names=names,
         bottom_rows=0 if manifest else _toolbar_rows(frames.sample(6)),
         found=tuple(found),
@@ -105,6 +110,16 @@ def _manifest(folder: Path) -> dict[str, Any]:
     return value
 
 
+def _scale(manifest: dict[str, Any], name: str) -> float | None:
+    """A positive factor of a manifest, None when it gives none."""
+    if manifest.get(name) is None:
+        return None
+    scale = number(manifest[name], name, Path(MANIFEST))
+    if scale <= 0:
+        raise InputError(f"{MANIFEST}: {name} must be positive, got {scale:g}: correct it.")
+    return scale
+
+
 def _poses(
     folder: Path, count: int, width_px: int, height_px: int, options: InputOptions, manifest: dict[str, Any]
 ) -> Poses | None:
@@ -115,9 +130,30 @@ def _poses(
     poses = poses_from_bounds(load_numbers(path), path, count, width_px, height_px, convention)
     k = manifest.get("intrinsics")
     if k is not None:
-        exact = np.array(k, dtype=np.float64)
+        exact = _intrinsics(k)
         poses = replace(poses, intrinsics=np.tile(exact, (count, 1, 1)) if exact.ndim == 2 else exact)
     return replace(poses, metric=bool(manifest.get("metric", False)))
+
+
+def _intrinsics(value: Any) -> NDArray[np.float64]:
+    """The lens, (3, 3) or (T, 3, 3) px, of a manifest."""
+    try:
+        k = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        k = np.zeros(0)
+    if k.ndim not in (2, 3) or k.shape[-2:] != (3, 3) or not len(k) or not np.isfinite(k).all():
+        raise InputError(f"{MANIFEST}: intrinsics must be 3x3 finite numbers: write the folder again.")
+    return k
+
+
+def _lens(manifest: dict[str, Any], width_px: int, height_px: int) -> Calibration | None:
+    """The lens that our manifest gives to a clip whose poses nobody knows."""
+    if manifest.get("intrinsics") is None:
+        return None
+    k = _intrinsics(manifest["intrinsics"])
+    return Calibration(
+        Lens(k if k.ndim == 2 else k[0], np.zeros(5)), None, None, (width_px, height_px), MANIFEST
+    )
 
 
 def _toolbar_rows(frames: list[Any]) -> int:
@@ -144,11 +180,39 @@ def write_endonerf(
     of 0.01 mm or coarser. Poses are camera-to-world with OpenGL axes, in mm; what EndoNeRF has no place for
     (scale, times, principal point) goes to splatomy.json.
     """
-    count, height, width, _ = images.shape
+    count = len(images)
     if len(times_s) != count or len(cameras) != count:
         raise ValueError(
             f"{count} images need as many times and cameras, got {len(times_s)} and {len(cameras)}"
         )
+    near_far, scale_mm = (0.01, 1000.0), 0.01
+    if depth_mm is not None:
+        near_far = (float(np.nanmin(depth_mm)), float(np.nanmax(depth_mm)))
+        scale_mm = 0.01 if near_far[1] <= 655.0 else float(np.ceil(near_far[1] / 655.0)) * 0.01
+    for i in range(count):
+        picture = np.round(np.clip(images[i], 0, 1) * 255).astype(np.uint8)
+        write_picture(folder / "images" / f"{i:06d}.png", picture)
+        if occluded is not None:
+            write_picture(folder / "masks" / f"{i:06d}.png", np.where(occluded[i], 255, 0).astype(np.uint8))
+        if depth_mm is not None:
+            write_depth_png(folder / "depth" / f"{i:06d}.png", depth_mm[i], scale_mm)
+    depth_scale = None if depth_mm is None else scale_mm
+    write_endonerf_geometry(folder, times_s, cameras, near_far, depth_scale, metric)
+
+
+def write_endonerf_geometry(
+    folder: Path,
+    times_s: NDArray[np.floating],
+    cameras: Cameras,
+    near_far: tuple[float, float],
+    depth_scale: float | None,
+    metric: bool,
+) -> None:
+    """Writes what makes pictures, masks and depths in their folders an EndoNeRF folder; the poses come last.
+
+    depth_scale: length of a unit of the depth pictures, None = there are none.
+    """
+    count, height, width = len(cameras), cameras.height_px, cameras.width_px
     manifest: dict[str, Any] = {
         "contract": 1,
         "layout": "EndoNeRF",
@@ -158,21 +222,8 @@ def write_endonerf(
         "times_s": [float(t) for t in times_s],
         "intrinsics": cameras.intrinsics.tolist(),
     }
-    near_far = (0.01, 1000.0)
-    if depth_mm is not None:
-        near_far = (float(np.nanmin(depth_mm)), float(np.nanmax(depth_mm)))
-        scale_mm = 0.01 if near_far[1] <= 655.0 else float(np.ceil(near_far[1] / 655.0)) * 0.01
-        if metric:
-            manifest["depth_scale_mm"] = scale_mm
-        else:
-            manifest["depth_scale"] = scale_mm
-    for i in range(count):
-        picture = np.round(np.clip(images[i], 0, 1) * 255).astype(np.uint8)
-        write_picture(folder / "images" / f"{i:06d}.png", picture)
-        if occluded is not None:
-            write_picture(folder / "masks" / f"{i:06d}.png", np.where(occluded[i], 255, 0).astype(np.uint8))
-        if depth_mm is not None:
-            write_depth_png(folder / "depth" / f"{i:06d}.png", depth_mm[i], scale_mm)
+    if depth_scale is not None:
+        manifest["depth_scale_mm" if metric else "depth_scale"] = depth_scale
     # World and camera both change to OpenGL axes, so that a still camera keeps the identity of public clips.
     flip = opencv_from_opengl(np.eye(4))
     matrices = np.zeros((count, 3, 5))

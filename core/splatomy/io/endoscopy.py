@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -15,7 +15,7 @@ from splatomy.io.calibration import Calibration
 from splatomy.io.depth_folder import DepthFolder
 from splatomy.io.frame_source import FrameSource, LazyImages
 from splatomy.io.mask_folder import MaskFolder
-from splatomy.io.options import Crop
+from splatomy.io.options import Crop, InputOptions
 from splatomy.io.picture_analysis import ActivePicture
 from splatomy.io.poses import Poses
 from splatomy.io.quality import FrameQuality
@@ -87,6 +87,11 @@ class EndoscopySource:
             scales.append(self.poses.metric)
         return bool(scales) and all(scales)
 
+    @property
+    def has_baseline(self) -> bool:
+        """True if the two eyes are calibrated, so that depth computed from them is in mm."""
+        return self.right is not None and self.calibration is not None and self.calibration.right is not None
+
 
 def whole_box(source: FrameSource) -> Crop:
     """The box of a source whose picture is one eye."""
@@ -102,8 +107,11 @@ class EndoscopyInput:
     intrinsics_known, poses_known: False when the cameras hold an assumed lens or stand still by assumption.
     calibration: both eyes with distortion, for the cropped and binned pictures (stereo rectification).
     undistorted: the images' distortion was taken out, so that ``cameras`` describe them fully.
-    occluded: (T, H, W) bool, True = hidden, or None. mask_known: (T,) frames that have a mask.
+    occluded: (T, H, W) bool, True = shows no tissue, or None. mask_known: (T,) frames that have a mask.
+    outside: (H, W) bool, the part of ``occluded`` where no frame shows anything, such as the black about a
+        round picture, or None.
     depth_mm: (T, H, W), NaN = unknown; scene units when not ``metric``.
+    options: what the user said, for the preparations that follow.
     """
 
     images: LazyImages
@@ -129,6 +137,8 @@ class EndoscopyInput:
     problems: tuple[str, ...]
     quality: FrameQuality | None
     input_files: tuple[Path, ...]
+    options: InputOptions = field(default_factory=InputOptions)
+    outside: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -164,6 +174,7 @@ class EndoscopyInput:
             self.times_s,
             cameras=self.cameras,
             occluded=self.occluded,
+            outside=self.outside,
             depth_mm=self.depth_mm,
             metric=self.metric,
             world=WORLD,

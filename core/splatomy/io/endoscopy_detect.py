@@ -17,7 +17,7 @@ from splatomy.io.dicom_xa import is_dicom
 from splatomy.io.endonerf import endonerf_source, is_endonerf
 from splatomy.io.endoscopy import EndoscopyInput, EndoscopySource, whole_box
 from splatomy.io.endoscopy_load import load_endoscopy
-from splatomy.io.endoscopy_options import crop_of, with_options
+from splatomy.io.endoscopy_options import crop_of, scale_source, with_options
 from splatomy.io.frame_source import FrameSource, cut
 from splatomy.io.frames import frame_folder_source, picture_files, read_rgb
 from splatomy.io.hamlyn import hamlyn_source, is_hamlyn
@@ -104,8 +104,9 @@ def _is_coloured(files: list[Path]) -> bool:
             picture = read_rgb(path).astype(np.float32)
         except InputError:
             continue
-        scale = 255 / (65535 if picture.max() > 255 else 255)
-        return float(np.ptp(picture, axis=-1).mean()) * scale > _COLOURED
+        # Against the brightest value there is: cameras store 10 or 12 bits as 16.
+        white = max(255.0, float(picture.max()))
+        return float(np.ptp(picture, axis=-1).mean()) * 255 / white > _COLOURED
     return False
 
 
@@ -285,7 +286,8 @@ class EndoscopyReport:
                 "height) "
                 f"over {facts['duration_s']:.2f} s"
             )
-            out.append(f"scale: {'millimetres' if facts['metric'] else 'unknown'}")
+            scale = facts["scale_source"]
+            out.append("scale: unknown" if scale is None else f"scale: millimetres, from {scale}")
         out += [f"found: {text}" for text in self.found]
         out += [f"assumed: {text}" for text in self.assumed]
         return out + [f"note: {p}" if self.usable else f"problem: {p}" for p in self.problems]
@@ -328,7 +330,8 @@ def inspect_endoscopy(path: Path, options: InputOptions) -> EndoscopyReport:
         or (source.poses is not None and source.poses.intrinsics is not None),
         "baseline_mm": None if source.calibration is None else source.calibration.baseline_mm,
         "poses": None if source.poses is None else source.poses.source,
-        "metric": source.metric,
+        "metric": scale_source(source, options) is not None,
+        "scale_source": scale_source(source, options),
     }
     return EndoscopyReport(
         "endoscopic clip", facts, source.found, source.assumed, tuple(dict.fromkeys(problems)), True, quality

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,31 +15,15 @@ from splatomy.events import Progress, Task
 from splatomy.geometry.cameras import Cameras
 from splatomy.io.calibration import Calibration, Lens
 from splatomy.io.endoscopy import EndoscopyInput, EndoscopySource
-from splatomy.io.endoscopy_options import assumed_intrinsics, crop_of
-from splatomy.io.frame_source import Frame, FrameSource, LazyImages, cut, storage
+from splatomy.io.endoscopy_frames import EyeLens, depth_in, eye_picture, hidden_in, left_lens, outside_of
+from splatomy.io.endoscopy_options import ASSUMED_VIEW_DEG, crop_of
+from splatomy.io.frame_source import Frame, FrameSource, LazyImages, storage
 from splatomy.io.options import Crop, InputOptions, chosen_frames
-from splatomy.io.picture_analysis import deinterlaced
 from splatomy.io.poses import from_first_camera
 from splatomy.io.quality import FrameQuality, QualityMeter
 
 _EVENT_EVERY_S = 0.3
 _MOST_HIDDEN = 0.999
-
-
-@dataclass(frozen=True)
-class _Lens:
-    """The lens of the left eye as the cameras will use it, and the maps that take its distortion out."""
-
-    intrinsics: NDArray[np.float64]
-    known: bool
-    maps: tuple[Any, Any] | None
-
-    def straight(self, picture: NDArray[Any], nearest: bool = False) -> NDArray[Any]:
-        """A whole eye's picture without distortion."""
-        if self.maps is None:
-            return picture
-        how = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
-        return np.asarray(cv2.remap(picture, self.maps[0], self.maps[1], how))
 
 
 class _Ahead:
@@ -84,7 +67,7 @@ def load_endoscopy(source: EndoscopySource, options: InputOptions) -> Task[Endos
     """
     wanted = chosen_frames(source.left.count, options)
     crop = crop_of(source)
-    lens = _left_lens(source, crop)
+    lens = left_lens(source, crop, options.fov_deg or ASSUMED_VIEW_DEG)
     shape = (len(wanted), crop[3] // options.bin, crop[2] // options.bin)
     left = storage((*shape, 3), source.left.dtype)
     right = None if source.right is None else storage((*shape, 3), source.right.dtype)
@@ -101,10 +84,11 @@ def load_endoscopy(source: EndoscopySource, options: InputOptions) -> Task[Endos
         )
     if right is not None and source.right is not source.left and source.right is not None:
         yield from _read_right(source.right, source, frames, crop, options.bin, right)
-    occluded, mask_known = yield from _occluded(source, frames, crop, options.bin, lens)
+    outside = outside_of(source, crop, options.bin, lens)
+    occluded, mask_known = yield from _occluded(source, frames, crop, options.bin, lens, outside)
     depth = yield from _depth(source, frames, crop, options.bin, lens)
     problems += [] if quality is None else quality.notes()
-    problems += _hidden_notes(occluded)
+    problems += _hidden_notes(occluded, outside)
     yield Progress("open", len(wanted), len(wanted))
     times = source.left.times_s[frames]
     return EndoscopyInput(
@@ -116,7 +100,7 @@ def load_endoscopy(source: EndoscopySource, options: InputOptions) -> Task[Endos
         cameras=_cameras(source, frames, crop, options.bin, lens),
         intrinsics_known=lens.known,
         poses_known=source.poses is not None,
-        calibration=_calibration(source.calibration, crop, options.bin),
+        calibration=cut_calibration(source.calibration, crop, options.bin),
         undistorted=lens.maps is not None,
         occluded=occluded,
         mask_known=mask_known,
@@ -131,6 +115,8 @@ def load_endoscopy(source: EndoscopySource, options: InputOptions) -> Task[Endos
         problems=tuple(dict.fromkeys(problems)),
         quality=quality,
         input_files=source.left.input_files + (() if source.right is None else source.right.input_files),
+        options=options,
+        outside=outside if outside.any() else None,
     )
 
 
@@ -139,7 +125,7 @@ def _read_left(
     wanted: NDArray[np.int64],
     crop: Crop,
     size: int,
-    lens: _Lens,
+    lens: EyeLens,
     left: NDArray[Any],
     right: NDArray[Any] | None,
 ) -> Task[tuple[NDArray[np.int64], FrameQuality | None]]:
@@ -153,29 +139,12 @@ def _read_left(
         while (item := (yield from ahead.taken("open", len(kept)))) is not None:
             number, picture = item
             place = len(kept)
-            left[place] = _eye(picture, source.left_box, source.deinterlace, crop, size, lens)
+            left[place] = eye_picture(picture, source.left_box, source.deinterlace, crop, size, lens)
             if right is not None and source.right is source.left and source.right_box is not None:
-                right[place] = _eye(picture, source.right_box, source.deinterlace, crop, size)
+                right[place] = eye_picture(picture, source.right_box, source.deinterlace, crop, size)
             meter.add(number, left[place])
             kept.append(number)
     return np.array(kept, dtype=np.int64), meter.result()
-
-
-def _eye(
-    picture: Frame, box: Crop, deinterlace: bool, crop: Crop, size: int, lens: _Lens | None = None
-) -> NDArray[Any]:
-    """One eye's picture as it is kept: fields, distortion, crop and bin taken care of."""
-    eye = cut(picture, box)
-    if deinterlace:
-        eye = deinterlaced(eye)
-    if lens is not None:
-        eye = lens.straight(np.ascontiguousarray(eye))
-    eye = cut(eye, crop)
-    if size == 1:
-        return eye
-    h, w = eye.shape[0] // size, eye.shape[1] // size
-    blocks = eye[: h * size, : w * size].reshape(h, size, w, size, 3)
-    return np.round(blocks.mean((1, 3), dtype=np.float32)).astype(eye.dtype)
 
 
 def _read_right(
@@ -192,7 +161,7 @@ def _read_right(
     with _Ahead(right, frames) as ahead:
         while (item := (yield from ahead.taken("open the right eye", len(frames) - len(place)))) is not None:
             number, picture = item
-            out[place.pop(number)] = _eye(picture, box, source.deinterlace, crop, size)
+            out[place.pop(number)] = eye_picture(picture, box, source.deinterlace, crop, size)
     if place:
         raise InputError(
             f"{right.name}: frame {min(place)} of the right eye cannot be decoded; expected both eyes of "
@@ -201,27 +170,8 @@ def _read_right(
         )
 
 
-def _left_lens(source: EndoscopySource, crop: Crop) -> _Lens:
-    """Intrinsics for the whole left eye. One eye alone is freed of distortion; two are rectified later."""
-    if source.poses is not None and source.poses.intrinsics is not None:
-        return _Lens(source.poses.intrinsics, True, None)
-    if source.calibration is None:
-        aspect = source.pixel_aspect * (source.left.pixel_aspect if source.stereo == "mono" else 1.0)
-        k = assumed_intrinsics(crop[2], crop[3], aspect)
-        k[:2, 2] += crop[:2]
-        return _Lens(k, False, None)
-    lens = source.calibration.left
-    maps = None
-    if lens.distorts and source.right is None:
-        size = (source.width_px, source.height_px)
-        maps = cv2.initUndistortRectifyMap(
-            lens.intrinsics, lens.distortion, np.eye(3), lens.intrinsics, size, cv2.CV_32FC1
-        )
-    return _Lens(lens.intrinsics, True, maps)
-
-
 def _cameras(
-    source: EndoscopySource, frames: NDArray[np.int64], crop: Crop, size: int, lens: _Lens
+    source: EndoscopySource, frames: NDArray[np.int64], crop: Crop, size: int, lens: EyeLens
 ) -> Cameras:
     """One camera per frame for the cropped and binned pictures; the first one is the world."""
     k = np.broadcast_to(lens.intrinsics, (source.left.count, 3, 3))[frames].copy()
@@ -233,7 +183,7 @@ def _cameras(
     return Cameras(k, poses, crop[2], crop[3]).resized(size)
 
 
-def _calibration(calibration: Calibration | None, crop: Crop, size: int) -> Calibration | None:
+def cut_calibration(calibration: Calibration | None, crop: Crop, size: int) -> Calibration | None:
     """The calibration of both eyes for the cropped and binned pictures."""
     if calibration is None:
         return None
@@ -248,98 +198,66 @@ def _calibration(calibration: Calibration | None, crop: Crop, size: int) -> Cali
     return replace(calibration, left=fitted(calibration.left), right=right, size_px=box)
 
 
-def _fit(part: NDArray[Any], source: EndoscopySource, crop: Crop, lens: _Lens) -> NDArray[Any]:
-    """A mask or depth map of a whole eye, straight and cropped; one of the crop's size is left as it is."""
-    if part.shape == (source.height_px, source.width_px):
-        return cut(lens.straight(part, nearest=True), crop)
-    return part
-
-
 def _occluded(
-    source: EndoscopySource, frames: NDArray[np.int64], crop: Crop, size: int, lens: _Lens
+    source: EndoscopySource,
+    frames: NDArray[np.int64],
+    crop: Crop,
+    size: int,
+    lens: EyeLens,
+    outside: NDArray[np.bool_],
 ) -> Task[tuple[NDArray[np.bool_] | None, NDArray[np.bool_]]]:
     """Hidden pixels, (T, H, W), or None; and the frames that have a mask, (T,)."""
     known = np.zeros(len(frames), dtype=bool)
-    whole = np.zeros((source.height_px, source.width_px), dtype=np.uint8)
-    if source.active is not None and source.active.outside is not None:
-        whole |= source.active.outside
-    if lens.maps is not None:
-        seen = cv2.remap(np.ones_like(whole), *lens.maps, cv2.INTER_NEAREST)
-        whole = lens.straight(whole, nearest=True) | (1 - seen)
-    if source.bottom_rows:
-        whole[-source.bottom_rows :] = 1
-    always = _blocks(cut(whole, crop) > 0, size)
     if source.masks is None:
-        every = np.broadcast_to(always, (len(frames), *always.shape)) if always.any() else None
+        every = np.broadcast_to(outside, (len(frames), *outside.shape)) if outside.any() else None
         return every, known
-    out = storage((len(frames), *always.shape), np.bool_)
-    full = (source.masks.height_px, source.masks.width_px)
-    target = (source.height_px, source.width_px)
-    if full == (crop[3], crop[2]) and not source.masks.resizable:
-        target = full
+    out = storage((len(frames), *outside.shape), np.bool_)
     told = time.monotonic()
     for i, number in enumerate(frames.tolist()):
-        mask = source.masks.hidden(number, *target)
-        out[i] = always
-        if mask is not None:
-            known[i] = True
-            out[i] |= _blocks(_fit(mask.astype(np.uint8), source, crop, lens) > 0, size)
+        mask = hidden_in(source, number, crop, size, lens, outside)
+        known[i] = mask is not None
+        out[i] = outside if mask is None else mask
         if time.monotonic() - told > _EVENT_EVERY_S:
             told = time.monotonic()
             yield Progress("open masks", i + 1, len(frames))
     return out, known
 
 
-def _blocks(hidden: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
-    """A mask (H, W) in blocks: a block is hidden when any of its pixels is."""
-    h, w = hidden.shape[0] // size, hidden.shape[1] // size
-    return np.asarray(hidden[: h * size, : w * size].reshape(h, size, w, size).any((1, 3)))
-
-
 def _depth(
-    source: EndoscopySource, frames: NDArray[np.int64], crop: Crop, size: int, lens: _Lens
+    source: EndoscopySource, frames: NDArray[np.int64], crop: Crop, size: int, lens: EyeLens
 ) -> Task[NDArray[np.float32] | None]:
     """Depth (T, H, W), NaN = unknown, or None; a block has the mean of its known depths."""
     if source.depth is None:
         return None
     h, w = crop[3] // size, crop[2] // size
     out = storage((len(frames), h, w), np.float32)
-    target = (source.height_px, source.width_px)
-    if (source.depth.height_px, source.depth.width_px) == (crop[3], crop[2]):
-        target = (crop[3], crop[2])
     told = time.monotonic()
     for i, number in enumerate(frames.tolist()):
-        depth = source.depth.depth(number, *target)
-        if depth is None:
-            out[i] = np.nan
-            continue
-        fitted = np.asarray(_fit(depth, source, crop, lens), dtype=np.float32)
-        blocks = fitted[: h * size, : w * size].reshape(h, size, w, size)
-        known = np.isfinite(blocks)
-        with np.errstate(invalid="ignore"):
-            out[i] = np.where(known, blocks, 0).sum((1, 3)) / known.sum((1, 3))
+        depth = depth_in(source, number, crop, size, lens)
+        out[i] = np.nan if depth is None else depth
         if time.monotonic() - told > _EVENT_EVERY_S:
             told = time.monotonic()
             yield Progress("open depth", i + 1, len(frames))
     return out
 
 
-def _hidden_notes(occluded: NDArray[np.bool_] | None) -> list[str]:
-    """Sentences about how much is hidden.
+def _hidden_notes(occluded: NDArray[np.bool_] | None, outside: NDArray[np.bool_]) -> list[str]:
+    """Sentences about how much of what the picture shows is hidden.
 
     Raises:
         InputError: everything is.
     """
     if occluded is None:
         return []
-    shares = np.array([frame.mean() for frame in occluded])
+    shown = max(int((~outside).sum()), 1)
+    shares = np.array([np.count_nonzero(frame & ~outside) / shown for frame in occluded])
     if (shares > _MOST_HIDDEN).all():
         raise InputError(
             "The masks hide every pixel of every frame; expected some visible tissue: check --masks-mean and "
             "the "
             "masks."
         )
-    never = np.logical_and.reduce(occluded, axis=0)
+    never = np.logical_and.reduce(occluded, axis=0) & ~outside
     notes = []
     covered = np.flatnonzero(shares > _MOST_HIDDEN)
     if len(covered):

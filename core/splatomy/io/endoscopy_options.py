@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splatomy.errors import InputError
-from splatomy.io.calibration import CALIBRATION_SUFFIXES, read_calibration
+from splatomy.io.calibration import CALIBRATION_SUFFIXES, Calibration, Lens, read_calibration
 from splatomy.io.depth_folder import depth_folder
 from splatomy.io.endoscopy import EndoscopySource
 from splatomy.io.frame_source import Frame, cut
@@ -24,6 +24,7 @@ from splatomy.io.picture_analysis import (
     stereo_layout,
 )
 from splatomy.io.poses import read_poses
+from splatomy.weights import open_weights
 
 ASSUMED_VIEW_DEG = 70.0
 """Field of view across the longer side of a picture whose lens is unknown: that of a usual laparoscope."""
@@ -33,13 +34,15 @@ _SQUEEZED = 0.8
 _STRETCHED = 2.4
 
 
-def assumed_intrinsics(width_px: int, height_px: int, pixel_aspect: float) -> NDArray[np.float64]:
+def assumed_intrinsics(
+    width_px: int, height_px: int, pixel_aspect: float, view_deg: float = ASSUMED_VIEW_DEG
+) -> NDArray[np.float64]:
     """Intrinsics (3, 3) of an unknown lens whose axis goes through the middle of the picture.
 
-    pixel_aspect: width of a pixel over its height.
+    pixel_aspect: width of a pixel over its height. view_deg: field of view across the longer side.
     """
     longer = max(width_px * pixel_aspect, float(height_px))
-    focal = longer / (2 * np.tan(np.radians(ASSUMED_VIEW_DEG) / 2))
+    focal = longer / (2 * np.tan(np.radians(view_deg) / 2))
     return np.array(
         [[focal / pixel_aspect, 0, (width_px - 1) / 2], [0, focal, (height_px - 1) / 2], [0, 0, 1]]
     )
@@ -57,6 +60,8 @@ def with_options(source: EndoscopySource, options: InputOptions) -> EndoscopySou
             "leave "
             "it out."
         )
+    if options.weights is not None:
+        open_weights(options.weights)
     if source.plain:
         source = _examined(source, options)
     source = _with_crop(source, options)
@@ -69,7 +74,58 @@ def with_options(source: EndoscopySource, options: InputOptions) -> EndoscopySou
         source = replace(source, poses=poses)
     if source.poses is not None and options.calibration is not None:
         source = replace(source, poses=replace(source.poses, intrinsics=None))
-    return _told(source)
+    if options.fov_deg is not None and _lens_known(source):
+        raise InputError(
+            "--fov-deg was given, but the lens is known from the input; expected no field of view: leave it "
+            "out."
+        )
+    if options.camera is not None and source.poses is not None:
+        note = f"the given camera poses are not used: --camera {options.camera}"
+        # Their lens is as good as before.
+        lens = _lens_of_poses(source) if source.calibration is None else source.calibration
+        source = replace(source, poses=None, calibration=lens, found=(*source.found, note))
+    return _told(_with_depth_source(source, options), options)
+
+
+def _lens_known(source: EndoscopySource) -> bool:
+    return source.calibration is not None or (
+        source.poses is not None and source.poses.intrinsics is not None
+    )
+
+
+def _lens_of_poses(source: EndoscopySource) -> Calibration | None:
+    """The lens that came with the poses, as the calibration of one eye."""
+    if source.poses is None or source.poses.intrinsics is None:
+        return None
+    size = (source.width_px, source.height_px)
+    return Calibration(Lens(source.poses.intrinsics[0], np.zeros(5)), None, None, size, source.poses.source)
+
+
+def _with_depth_source(source: EndoscopySource, options: InputOptions) -> EndoscopySource:
+    """The source without what the wanted source of depth does not need.
+
+    Raises:
+        InputError: the wanted source is not there.
+    """
+    wanted = options.depth_source or "auto"
+    if wanted == "given" and source.depth is None:
+        raise InputError(
+            "--depth-source given was said, but the input has no depth maps; expected a folder of them: give "
+            "it with --depth, or choose another source."
+        )
+    if wanted == "stereo" and source.right is None:
+        raise InputError(
+            "--depth-source stereo was said, but the input shows one eye; expected two: check --layout, or "
+            "choose another source."
+        )
+    if wanted in ("stereo", "light") and source.depth is not None:
+        note = f"the given depth is not used: --depth-source {wanted}"
+        source = replace(source, depth=None, found=(*source.found, note))
+    if source.right is not None and (wanted == "light" or source.depth is not None):
+        # One eye alone is freed of its distortion together with its depth.
+        note = "the right eye is not used, since depth does not come from it (--depth-source stereo)"
+        source = replace(source, right=None, right_box=None, found=(*source.found, note))
+    return source
 
 
 def _examined(source: EndoscopySource, options: InputOptions) -> EndoscopySource:
@@ -188,7 +244,7 @@ def _with_masks_and_depth(source: EndoscopySource, options: InputOptions) -> End
         )
     if options.depth is not None:
         source = replace(source, depth=depth_folder(options.depth, count, names, options.depth_scale_mm))
-    elif options.depth_scale_mm is not None and source.depth is None:
+    elif options.depth_scale_mm is not None and source.depth is None and options.depth_model is None:
         raise InputError(
             "--depth-scale-mm was given, but the input has no depth maps; expected a folder of them: give it "
             "with "
@@ -214,7 +270,21 @@ def crop_size(source: EndoscopySource) -> tuple[int, int]:
     return h, w
 
 
-def _told(source: EndoscopySource) -> EndoscopySource:
+def scale_source(source: EndoscopySource, options: InputOptions) -> str | None:
+    """What makes lengths millimetres once the clip is prepared, in words; None = nothing does."""
+    if source.metric:
+        return "the given depth" if source.depth is not None else "the given poses"
+    if source.has_baseline:
+        return "the calibrated pair of eyes"
+    if options.depth_model_output == "metric":
+        return "the depth model"
+    if options.instrument_diameter_mm is not None:
+        diameter = f"{options.instrument_diameter_mm:g} mm"
+        return f"the instruments' diameter of {diameter}, if a straight shaft shows"
+    return None
+
+
+def _told(source: EndoscopySource, options: InputOptions) -> EndoscopySource:
     """The source with everything found, assumed and wrong in plain words."""
     found, assumed, problems = list(source.found), list(source.assumed), list(source.problems)
     if source.masks is not None:
@@ -228,9 +298,6 @@ def _told(source: EndoscopySource) -> EndoscopySource:
             f"depth for {len(source.depth.files)} frames in {source.depth.name} ({source.depth.kind}, {unit})"
         )
         problems += source.depth.problems
-    lens_known = source.calibration is not None or (
-        source.poses is not None and source.poses.intrinsics is not None
-    )
     if source.calibration is not None:
         bent = " with distortion" if source.calibration.left.distorts else ""
         eyes = (
@@ -239,26 +306,29 @@ def _told(source: EndoscopySource) -> EndoscopySource:
             else f", baseline {source.calibration.baseline_mm:.2f} mm"
         )
         found.append(f"lens of {source.calibration.name}{bent}{eyes}")
-    if not lens_known:
+    if not _lens_known(source):
         assumed.append(
-            f"lens unknown: a field of view of {ASSUMED_VIEW_DEG:g} degrees across the longer side, axis in "
-            "the "
-            "middle (--calibration FILE)"
+            f"lens unknown: a field of view of {options.fov_deg or ASSUMED_VIEW_DEG:g} degrees across the "
+            "longer side, axis in the middle (--fov-deg, --calibration FILE)"
         )
-    if source.poses is None:
-        assumed.append("no camera poses: the endoscope stands still (--poses FILE)")
-    else:
+    if source.poses is None and options.camera != "moving":
+        unless = "" if options.camera == "fixed" else ", unless its motion is seen (--camera, --poses FILE)"
+        assumed.append(f"no camera poses: the endoscope stands still{unless}")
+    elif source.poses is not None:
         found.append(
             f"camera poses of {source.poses.source}" + ("" if source.poses.moving else ", standing still")
         )
         problems += source.poses.problems if source.poses.moving else ()
     if source.bottom_rows:
         assumed.append(f"the last {source.bottom_rows} rows stand still: a tool bar, taken as hidden")
-    if not source.metric:
-        assumed.append("the scale is unknown: nothing is measured in mm")
+    scale = scale_source(source, options)
+    if scale is None:
+        assumed.append("the scale is unknown: nothing is measured in mm (--instrument-diameter-mm)")
+    elif not source.metric:
+        found.append(f"the scale will come from {scale}")
     if source.left.count == 1:
         problems.append("The clip has one frame only, which is not enough for a reconstruction over time.")
-    if source.right is not None and source.calibration is None:
+    if source.right is not None and not source.has_baseline:
         problems.append("The two eyes have no calibration that fits, so depth from them is relative.")
     return replace(
         source,

@@ -129,6 +129,10 @@ class LazyImages:
         """Bytes of the whole stack once it is a plain array."""
         return int(np.prod(self.shape)) * 4
 
+    def codes(self, frame: int) -> Frame:
+        """A frame as it is stored, (H, W, 3); not to be written to."""
+        return np.asarray(self._codes[self._index[frame]])
+
     def __len__(self) -> int:
         return len(self._index)
 

@@ -18,13 +18,19 @@ from splatomy.io.frame_source import Frame, FrameSource
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 
 _ASSUMED_RATE = 25.0
+_LOOKED_AT = 8
 _LARGEST_STEP = 1000
 """Numbers further apart than this are dates or stamps, not frame numbers."""
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """A sorting key by which frame 2 comes before frame 10."""
-    return [(0, int(t), "") if t.isdigit() else (1, 0, t.lower()) for t in re.split(r"(\d+)", name) if t]
+    """A sorting key by which frame 2 comes before frame 10, however many digits a number has."""
+    parts = re.split(r"([0-9]+)", name)
+    numbers = [(0, len(digits), digits) for digits in (part.lstrip("0") for part in parts[1::2])]
+    texts = [(1, 0, part.lower()) for part in parts[::2]]
+    # Texts and numbers take turns, a text first; those without a letter say nothing.
+    mixed = [key for pair in zip(texts, [*numbers, (1, 0, "")], strict=True) for key in pair]
+    return [key for key in mixed if key != (1, 0, "")]
 
 
 def picture_files(folder: Path, suffixes: tuple[str, ...] = PICTURE_SUFFIXES) -> list[Path]:
@@ -51,8 +57,14 @@ def read_picture(path: Path, flags: int = cv2.IMREAD_UNCHANGED) -> NDArray[Any]:
     Raises:
         InputError: it cannot be decoded.
     """
+    # What it writes about damaged files would stand beside our own sentence.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     data = np.fromfile(path, dtype=np.uint8)
-    picture = cv2.imdecode(data, flags) if data.size else None
+    try:
+        picture = cv2.imdecode(data, flags) if data.size else None
+    except cv2.error:
+        # A size in its header that no picture has.
+        picture = None
     if picture is None:
         raise InputError(
             f"{path.name} ({data.size} bytes) is no readable picture; expected a complete one: export it "
@@ -75,13 +87,13 @@ def read_rgb(path: Path) -> Frame:
     return np.ascontiguousarray(picture[..., ::-1])
 
 
-def write_picture(path: Path, picture: NDArray[Any]) -> None:
+def write_picture(path: Path, picture: NDArray[Any], durable: bool = True) -> None:
     """Writes a picture (H, W) or (H, W, 3) RGB, uint8 or uint16, atomically, in the format of its name."""
     stored = picture if picture.ndim == 2 else np.ascontiguousarray(picture[..., ::-1])
     done, data = cv2.imencode(path.suffix, stored)
     if not done:
         raise ValueError(f"no picture format {path.suffix!r} for {picture.dtype} of shape {picture.shape}")
-    write_bytes(path, data.tobytes())
+    write_bytes(path, data.tobytes(), durable)
 
 
 def frame_folder_source(
@@ -103,6 +115,9 @@ def frame_folder_source(
     first = read_rgb(files[0])
     height, width = first.shape[:2]
     times, assumed = _times(files, frame_time_s)
+    white = _white(files, first)
+    if white < np.iinfo(first.dtype).max:
+        assumed.append(f"white is {white}: colours of {white.bit_length()} bits, by the largest values found")
     return FrameSource(
         kind="frame folder",
         name=folder.name,
@@ -110,12 +125,21 @@ def frame_folder_source(
         height_px=height,
         times_s=times,
         times_known=frame_time_s is not None,
-        read=lambda wanted: _read(files, wanted, (height, width), first.dtype),
+        read=lambda wanted: _read(files, wanted, (height, width), first.dtype, white),
         input_files=tuple(files),
         dtype=np.uint16 if first.dtype == np.uint16 else np.uint8,
         found=(f"{len(files)} pictures of {width}x{height} px",),
         assumed=tuple(assumed),
     )
+
+
+def _white(files: list[Path], first: Frame) -> int:
+    """The code of white: pictures of 16 bits often hold colours of 10 or 12, as cameras give them."""
+    if first.dtype != np.uint16:
+        return 255
+    chosen = np.unique(np.linspace(0, len(files) - 1, _LOOKED_AT).round().astype(int))
+    top = max(int(read_rgb(files[i]).max()) for i in chosen.tolist())
+    return next((white for white in (255, 1023, 4095) if 0 < top <= white), 65535)
 
 
 def _times(files: list[Path], frame_time_s: float | None) -> tuple[NDArray[np.float64], list[str]]:
@@ -139,7 +163,7 @@ def _times(files: list[Path], frame_time_s: float | None) -> tuple[NDArray[np.fl
 
 
 def _read(
-    files: list[Path], wanted: NDArray[np.int64], size: tuple[int, int], dtype: np.dtype[Any]
+    files: list[Path], wanted: NDArray[np.int64], size: tuple[int, int], dtype: np.dtype[Any], white: int
 ) -> Iterator[tuple[int, Frame]]:
     for number in wanted.tolist():
         picture = read_rgb(files[number])
@@ -154,4 +178,17 @@ def _read(
                 "one "
                 "kind: export the frames again."
             )
+        if white < np.iinfo(dtype).max:
+            picture = _stretched(picture, white, files[number])
         yield number, picture
+
+
+def _stretched(picture: Frame, white: int, path: Path) -> Frame:
+    """A 16 bit picture whose white is ``white``, with the white of its type."""
+    top = int(picture.max())
+    if top > white:
+        raise InputError(
+            f"{path.name} has values up to {top} but others looked at none above {white}; expected one "
+            "scale: export all frames alike."
+        )
+    return np.rint(picture * (65535 / white)).astype(np.uint16)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,16 @@ _MAX_GAUSSIANS = 200_000_000
 def gaussians_among(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """The arrays of a scene's state that describe its Gaussians, by their plain names; empty without any.
 
-    A scene of several parts names them "surfels.means_mm" and so on.
+    A scene of several parts names them "surfels.means_mm" and so on. Those that live in a frame of their own
+    come with "world_from_surfels" (4, 4), a scale and a shift, and are returned in the world.
     """
     surfels = {n.removeprefix("surfels."): a for n, a in arrays.items() if n.startswith("surfels.")}
     found = surfels or dict(arrays)
+    motion = arrays.get("world_from_surfels")
+    if motion is not None and "means_mm" in found:
+        scale = float(motion[0, 0])
+        found["means_mm"] = found["means_mm"] * scale + motion[:3, 3]
+        found["log_scales"] = found["log_scales"] + np.log(scale)
     return found if "means_mm" in found else {}
 
 
@@ -80,7 +87,8 @@ def read_gaussians(path: Path) -> dict[str, NDArray[np.float32]]:
             words = source.readline().decode("ascii", "replace").split()
             if words[:1] == ["format"] and words[1:2] != ["binary_little_endian"]:
                 raise problem(f"format {' '.join(words[1:2])}")
-            if words[:2] == ["element", "vertex"] and len(words) == 3 and words[2].isdigit():
+            is_vertex = words[:2] == ["element", "vertex"] and len(words) == 3
+            if is_vertex and re.fullmatch(r"[0-9]{1,12}", words[2]):
                 count, inside = int(words[2]), True
             elif words[:1] == ["element"]:
                 inside = False
@@ -94,6 +102,8 @@ def read_gaussians(path: Path) -> dict[str, NDArray[np.float32]]:
             raise problem("a header without end")
         if not 0 <= count <= _MAX_GAUSSIANS or not fields:
             raise problem(f"{count} vertices")
+        if len({name for name, _ in fields}) < len(fields):
+            raise problem("a property that is there twice")
         kind = np.dtype(fields)
         if path.stat().st_size - source.tell() < count * kind.itemsize:
             raise problem(f"fewer bytes than {count} vertices need; the file is truncated")

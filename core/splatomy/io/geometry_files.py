@@ -23,6 +23,7 @@ from splatomy.geometry.rigid import rigid
 GEOMETRY_SUFFIXES = (".csv", ".json", ".xml")
 
 _MAX_FILE_BYTES = 256 * 2**20
+_MOST_DIGITS = 18
 
 
 @dataclass(frozen=True)
@@ -55,15 +56,20 @@ def read_json(path: Path) -> Any:
             raise InputError(
                 f"{path.name} is larger than 256 MB; expected a small JSON file: check the path."
             )
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(path.read_text(encoding="utf-8-sig"), parse_int=_whole)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; expected a JSON geometry file: check the path.") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         where = f" near line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise InputError(
             f"{path.name} is not readable JSON{where}; expected a complete UTF-8 JSON file: "
             "correct it or export it again."
         ) from None
+
+
+def _whole(digits: str) -> int | float:
+    """The number of a JSON text; one with more digits than any count has becomes a decimal."""
+    return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
 
 
 def number(value: Any, name: str, path: Path) -> float:
@@ -81,7 +87,7 @@ def number(value: Any, name: str, path: Path) -> float:
 def _numbers(value: Any, name: str, path: Path) -> NDArray[np.float64]:
     try:
         array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         array = np.array([np.nan])
     if array.size == 0 or not np.isfinite(array).all():
         raise InputError(f"{path.name}: {name} must hold finite numbers only: add or correct it.")
@@ -355,7 +361,8 @@ def geometry_of_json(value: Any, path: Path, width_px: int, height_px: int, coun
         cameras, flip = cameras_of_matrices(matrices.reshape(-1, 3, 4), width_px, height_px, path.name)
         return Geometry(cameras, f"projection matrices in {path.name}", flip, times)
     sad, sid = number(value.get("sad_mm"), "sad_mm", path), number(value.get("sid_mm"), "sid_mm", path)
-    pixel = np.broadcast_to(_numbers(value.get("pixel_mm"), "pixel_mm", path), (2,))
+    pixel = _numbers(value.get("pixel_mm"), "pixel_mm", path).ravel()
+    pixel = np.repeat(pixel, 2) if len(pixel) == 1 else pixel
     check_distances(sad, sid, pixel.tolist(), path.name)
     primary = _angles(value, "primary", path, required=True)
     secondary = _angles(value, "secondary", path, required=False)

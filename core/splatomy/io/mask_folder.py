@@ -71,7 +71,9 @@ def foreground(picture: NDArray[Any]) -> NDArray[np.bool_]:
     """Non-zero pixels, (H, W); of a picture with many values (lossy or smoothed) the upper half."""
     if picture.ndim == 3:
         colours = picture[..., :3] if picture.shape[2] >= 3 else picture[..., :1]
-        picture = colours.max(-1)
+        # Some editors paint into the alpha channel alone.
+        in_alpha = picture.shape[2] == 4 and not np.ptp(colours, axis=(0, 1)).any()
+        picture = picture[..., 3] if in_alpha and np.ptp(picture[..., 3]) else colours.max(-1)
     top = float(picture.max())
     # Labels come in a few values and all count; smoothing and JPEG give many.
     few = picture.dtype != np.uint8 or np.count_nonzero(np.bincount(picture.ravel())) <= _FEW_VALUES
@@ -140,6 +142,14 @@ def mask_folder(
     masks = [foreground(read_picture(p)) for p in sampled]
     shares = np.array([m.mean() for m in masks])
     mean, evidence = _meaning(folder.name, shares, given, convention)
+    covered = shares if mean == "hidden" else 1 - shares
+    if float(np.median(covered)) > _HIGH:
+        problems.append(
+            f"The masks hide {100 * float(np.median(covered)):.0f} % of the pixels, more than instruments "
+            "usually do: check --masks-mean."
+        )
+    elif not covered.any():
+        problems.append("The masks hide nothing in the frames looked at.")
     height, width = masks[0].shape
     return MaskFolder(matched, mean, evidence, height, width, folder.name, resizable, tuple(problems))
 

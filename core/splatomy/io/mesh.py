@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from splatomy.errors import InputError
 from splatomy.io.atomic import atomic_path
+from splatomy.io.vtp import read_vtp
 from splatomy.scene import Mesh
 
 MESH_SUFFIXES = (".ply", ".obj", ".stl", ".glb", ".vtp")
@@ -73,7 +75,10 @@ def read_mesh(path: Path | str) -> Mesh:
     if suffix == ".vtp":
         return _read_vtp_mesh(source)
     try:
-        surface: Any = trimesh.load(source, force="mesh", process=False, maintain_order=True)
+        # Of the bytes, not of the path: materials and buffers that a file names elsewhere are not read.
+        surface: Any = trimesh.load(
+            io.BytesIO(source.read_bytes()), suffix[1:], force="mesh", process=False, maintain_order=True
+        )
         vertices = np.asarray(surface.vertices, dtype=np.float32).reshape(-1, 3)
         faces = np.asarray(surface.faces, dtype=np.int32).reshape(-1, 3)
     except Exception as error:
@@ -130,16 +135,8 @@ def read_lines_vtp(path: Path | str) -> tuple[NDArray[np.float64], dict[str, NDA
     Raises:
         InputError: the file is missing or has no points.
     """
-    from vtkmodules.util.numpy_support import vtk_to_numpy
-
-    data = _read_vtp(Path(path))
-    fields = data.GetPointData()
-    arrays = {
-        fields.GetArrayName(i): vtk_to_numpy(fields.GetArray(i))
-        for i in range(fields.GetNumberOfArrays())
-        if fields.GetArray(i) is not None
-    }
-    return vtk_to_numpy(data.GetPoints().GetData()).astype(np.float64), arrays
+    data = read_vtp(Path(path))
+    return data.points.astype(np.float64), dict(data.fields)
 
 
 def _chains(line: CentrelineLike) -> list[tuple[int, list[int]]]:
@@ -237,47 +234,20 @@ def _write_vtp(path: Path, data: Any) -> None:
         raise OSError(f"VTK could not write {path}")
 
 
-def _read_vtp(path: Path) -> Any:
-    from vtkmodules.vtkCommonCore import vtkObject
-    from vtkmodules.vtkIOXML import vtkXMLPolyDataReader
-
-    if not path.is_file():
-        raise InputError(f"{path} does not exist; expected a .vtp file: check the path.")
-    reader = vtkXMLPolyDataReader()
-    reader.SetFileName(str(path))
-    shown = vtkObject.GetGlobalWarningDisplay()
-    # VTK would print its own lines about a damaged file; the sentence below replaces them.
-    vtkObject.SetGlobalWarningDisplay(0)
-    try:
-        reader.Update()
-    finally:
-        vtkObject.SetGlobalWarningDisplay(shown)
-    data = reader.GetOutput()
-    if data is None or data.GetNumberOfPoints() == 0:
-        raise InputError(f"{path.name} holds no points or is damaged; export it again.")
-    return data
-
-
 def _read_vtp_mesh(path: Path) -> Mesh:
-    from vtkmodules.util.numpy_support import vtk_to_numpy
-    from vtkmodules.vtkFiltersCore import vtkTriangleFilter
-
-    triangles = vtkTriangleFilter()
-    triangles.SetInputData(_read_vtp(path))
-    triangles.PassLinesOff()
-    triangles.PassVertsOff()
-    triangles.Update()
-    data = triangles.GetOutput()
-    if data.GetNumberOfPolys() == 0:
+    data = read_vtp(path)
+    vertices, faces = data.points.astype(np.float32), data.triangles
+    if not len(faces):
         raise InputError(f"{path.name} holds no triangles; expected a surface mesh: export it again.")
-    vertices = vtk_to_numpy(data.GetPoints().GetData()).astype(np.float32)
-    faces = vtk_to_numpy(data.GetPolys().GetConnectivityArray()).reshape(-1, 3).astype(np.int32)
     _check(path, vertices, faces)
-    fields = data.GetPointData()
-    colours, evidence = fields.GetArray("RGB"), fields.GetArray("evidence")
+    colours, evidence = data.fields.get("RGB"), data.fields.get("evidence")
+    if colours is not None and (colours.ndim != 2 or colours.shape[1] < 3):
+        colours = None
+    if evidence is not None and evidence.ndim != 1:
+        evidence = None
     return Mesh(
         vertices,
         faces,
-        None if colours is None else vtk_to_numpy(colours)[:, :3].astype(np.float32) / 255,
-        None if evidence is None else vtk_to_numpy(evidence).astype(np.float32),
+        None if colours is None else colours[:, :3].astype(np.float32) / np.float32(255),
+        None if evidence is None else evidence.astype(np.float32),
     )

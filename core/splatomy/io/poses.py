@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from splatomy.errors import InputError
 from splatomy.geometry.frames import opencv_from_opengl
 from splatomy.geometry.rigid import inverse, rigid, rotation_from_quat
+from splatomy.io.arrays import read_npy
 from splatomy.io.geometry_files import read_json
 from splatomy.io.options import PoseConvention
 
@@ -123,8 +124,8 @@ def load_numbers(path: Path) -> NDArray[np.float64]:
         InputError: unreadable or no numbers.
     """
     try:
-        return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
-    except (ValueError, OSError, EOFError, TypeError):
+        return np.asarray(read_npy(path), dtype=np.float64)
+    except (ValueError, TypeError, OverflowError):
         raise InputError(
             f"{path.name} is no readable array of numbers; expected one saved by numpy: export it again."
         ) from None
@@ -203,7 +204,7 @@ def _json_matrices(path: Path) -> tuple[NDArray[np.float64], PoseConvention]:
 def _matrices(value: Any, path: Path) -> NDArray[np.float64]:
     try:
         return np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(
             f"{path.name} holds no list of camera matrices; expected 4x4 matrices under frames or poses: "
             "export "

@@ -3,6 +3,7 @@
 occluded/000000.png     255 = hidden              depth/000000.npy       z depth, float32, NaN = unknown
 inpainted/000000.png    8 or 16 bit, as the clip  confidence/000000.png  of the depth, 65535 = sure
 provenance/000000.png   16 bit: 0 = made up, 1 = observed, k + 2 = taken from frame k
+outside.png             255 = no frame shows anything there (hidden too); only if there is such a place
 frames/000000.png       only if the lens's distortion was taken out
 poses.json              cameras and times         prepared.json          what was done; written last
 """
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from splatomy.ahead import made_ahead
 from splatomy.errors import InputError
 from splatomy.events import Progress, Task
 from splatomy.geometry.cameras import Cameras
@@ -30,6 +32,7 @@ from splatomy.io.views import Views, read_views, write_views
 
 _RECORD = "prepared.json"
 _SURE = 65535
+_WRITTEN_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class PreparedParts:
     train: (N,) the frames that are trained on. inpainted: (N, H, W, 3) codes and provenance: (N, H, W) whole
         numbers (0 = observed, k + 1 = taken from frame k, -1 = made up), or both None when nothing is hidden.
     record: JSON values: key, metric, world, provenance, details.
+    outside: (H, W), the part of ``occluded`` where no frame shows anything, or None.
     """
 
     cameras: Cameras
@@ -53,11 +57,15 @@ class PreparedParts:
     frames: NDArray[Any] | None = None
     inpainted: NDArray[Any] | None = None
     provenance: NDArray[np.signedinteger] | None = None
+    outside: NDArray[np.bool_] | None = None
 
     @property
     def share_sure(self) -> NDArray[np.float32]:
         """The confidence as (T, H, W) float32 in [0, 1]."""
-        return self.confidence.astype(np.float32) / np.float32(_SURE)
+        out = storage(self.confidence.shape, np.float32)
+        for t, codes in enumerate(self.confidence):
+            out[t] = codes / np.float32(_SURE)
+        return out
 
 
 def confidence_codes(confidence: NDArray[np.floating]) -> NDArray[np.uint16]:
@@ -79,8 +87,8 @@ def write_prepared(folder: Path, parts: PreparedParts) -> Task[None]:
     (folder / _RECORD).unlink(missing_ok=True)
     place = {int(frame): n for n, frame in enumerate(parts.train)}
     count = len(parts.times_s)
-    for t in range(count):
-        yield Progress("keep prepared", t, count)
+
+    def write(t: int) -> None:
         name = f"{t:06d}"
         hidden = parts.occluded[t].astype(np.uint8) * np.uint8(255)
         write_picture(folder / "occluded" / f"{name}.png", hidden)
@@ -92,6 +100,11 @@ def write_prepared(folder: Path, parts: PreparedParts) -> Task[None]:
             write_picture(folder / "inpainted" / f"{name}.png", np.asarray(parts.inpainted[place[t]]))
             source = parts.provenance[place[t]].astype(np.int32) + 1
             write_picture(folder / "provenance" / f"{name}.png", source.astype(np.uint16))
+
+    for t, _ in enumerate(made_ahead(write, count, _WRITTEN_AT_ONCE)):
+        yield Progress("keep prepared", t, count)
+    if parts.outside is not None:
+        write_picture(folder / "outside.png", parts.outside.astype(np.uint8) * np.uint8(255))
     write_views(folder / "poses.json", Views(parts.cameras, parts.times_s))
     write_json(
         folder / _RECORD,
@@ -103,10 +116,28 @@ def write_prepared(folder: Path, parts: PreparedParts) -> Task[None]:
             "train": parts.train.tolist(),
             "has_frames": parts.frames is not None,
             "has_inpainted": parts.inpainted is not None,
+            "has_outside": parts.outside is not None,
             **parts.record,
         },
     )
     yield Progress("keep prepared", count, count)
+
+
+def prepared_frame(folder: Path, frame: int) -> tuple[NDArray[np.float32] | None, NDArray[np.bool_]]:
+    """The picture (H, W, 3) of a frame, None where the input's is used as it is, and its hidden pixels.
+
+    Raises:
+        InputError: the run prepared no such frame.
+    """
+    name = f"{frame:06d}.png"
+    try:
+        hidden = np.asarray(read_picture(folder / "occluded" / name) > 127)
+        if not (folder / "frames" / name).is_file():
+            return None, hidden
+        picture = read_rgb(folder / "frames" / name)
+    except (OSError, ValueError):
+        raise _damaged(f"frame {frame}") from None
+    return picture.astype(np.float32) / np.float32(np.iinfo(picture.dtype).max), hidden
 
 
 def read_prepared(folder: Path) -> Task[PreparedParts]:
@@ -120,14 +151,20 @@ def read_prepared(folder: Path) -> Task[PreparedParts]:
     times, cameras = views.times_s, views.cameras
     if times is None or not isinstance(record, dict):
         raise _damaged("poses.json")
-    train = np.asarray(record["train"], dtype=np.intp)
+    try:
+        train = np.asarray(record["train"], dtype=np.intp)
+        has_frames, has_inpainted = bool(record["has_frames"]), bool(record["has_inpainted"])
+        if train.ndim != 1 or not ((train >= 0) & (train < len(times))).all():
+            raise ValueError("frames that the clip has not")
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise _damaged(_RECORD) from None
     place = {int(frame): n for n, frame in enumerate(train)}
     size = (cameras.height_px, cameras.width_px)
     occluded = storage((len(times), *size), np.bool_)
     depth = storage((len(times), *size), np.float32)
     confidence = storage((len(times), *size), np.uint16)
     frames = inpainted = provenance = None
-    if record["has_inpainted"]:
+    if has_inpainted:
         provenance = storage((len(train), *size), np.int32)
     for t in range(len(times)):
         yield Progress("read prepared", t, len(times))
@@ -136,7 +173,7 @@ def read_prepared(folder: Path) -> Task[PreparedParts]:
             occluded[t] = read_picture(folder / "occluded" / f"{name}.png") > 127
             depth[t] = read_depth(folder / "depth" / f"{name}.npy")
             confidence[t] = read_picture(folder / "confidence" / f"{name}.png")
-            if record["has_frames"]:
+            if has_frames:
                 picture = read_rgb(folder / "frames" / f"{name}.png")
                 if frames is None:
                     frames = storage((len(times), *picture.shape), picture.dtype.type)
@@ -151,8 +188,14 @@ def read_prepared(folder: Path) -> Task[PreparedParts]:
         except (OSError, ValueError):
             raise _damaged(f"frame {t}") from None
     yield Progress("read prepared", len(times), len(times))
+    outside = None
+    if record.get("has_outside"):
+        try:
+            outside = np.asarray(read_picture(folder / "outside.png") > 127)
+        except OSError:
+            raise _damaged("outside.png") from None
     return PreparedParts(
-        cameras, times, occluded, depth, confidence, train, record, frames, inpainted, provenance
+        cameras, times, occluded, depth, confidence, train, record, frames, inpainted, provenance, outside
     )
 
 

@@ -22,7 +22,7 @@ from safetensors.numpy import load_file, save_file
 import splatomy
 from splatomy.errors import InputError
 from splatomy.events import Checkpoint
-from splatomy.io.atomic import atomic_path, remove_remnants, unwritable, write_json
+from splatomy.io.atomic import atomic_path, is_remnant, remove_remnants, unwritable, write_json
 from splatomy.io.gaussians import gaussians_among, write_gaussians
 from splatomy.scene import SceneState
 
@@ -51,6 +51,14 @@ class RunFolder:
         target.parent.mkdir(parents=True, exist_ok=True)
         return target
 
+    def stamp(self, *parts: str) -> tuple[int, int] | None:
+        """What tells a file from one written there later, even when the clock was set; None = no file."""
+        try:
+            state = self.path.joinpath(*parts).stat()
+        except FileNotFoundError:
+            return None
+        return state.st_ino, state.st_mtime_ns
+
     def record(self) -> dict[str, Any]:
         """The content of run.json.
 
@@ -58,13 +66,13 @@ class RunFolder:
             InputError: it is missing or unreadable.
         """
         try:
-            record: dict[str, Any] = json.loads((self.path / "run.json").read_text())
+            record: dict[str, Any] = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise InputError(
                 f"{self.path.name} is not a run folder: expected a file run.json in it, found none. "
                 "Give the folder that `splatomy reconstruct --out` made."
             ) from None
-        except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+        except (ValueError, RecursionError, OSError) as error:
             raise InputError(
                 f"run.json of {self.path.name} cannot be read ({type(error).__name__}). "
                 "Reconstruct again with --force."
@@ -81,10 +89,19 @@ class RunFolder:
 
     def append_event(self, event: Mapping[str, Any]) -> None:
         """Adds one line to events.jsonl."""
-        path = self.file("events.jsonl")
+        self.append_line("events.jsonl", event)
+
+    def append_line(self, name: str, value: Mapping[str, Any]) -> None:
+        """Adds one JSON object as a line to a file of the run."""
+        path = self.file(name)
         try:
-            with path.open("a", encoding="utf-8") as out:
-                out.write(json.dumps(event) + "\n")
+            with path.open("ab+") as out:
+                start = b""
+                if out.tell():
+                    out.seek(-1, os.SEEK_END)
+                    # A full disk or a killed process may have broken off the line before.
+                    start = b"" if out.read(1) == b"\n" else b"\n"
+                out.write(start + json.dumps(value).encode() + b"\n")
         except OSError as error:
             raise unwritable(path, error) from None
 
@@ -92,7 +109,7 @@ class RunFolder:
         """The lines of events.jsonl; those that a killed process broke off are left out."""
         with contextlib.suppress(FileNotFoundError), (self.path / "events.jsonl").open("rb") as lines:
             for line in lines:
-                with contextlib.suppress(ValueError):
+                with contextlib.suppress(ValueError, RecursionError):
                     event = json.loads(line)
                     if isinstance(event, dict):
                         yield event
@@ -101,9 +118,12 @@ class RunFolder:
         """Keeps the newest and the previous checkpoint; a kill at any moment leaves one whole."""
         folder = self.path / "checkpoint"
         new, current, previous = folder / "writing", folder / "newest", folder / "previous"
+        if (new / "state.json").exists() and not current.exists():
+            # A process that was killed between two renames had it whole: it must not go before its successor.
+            new.rename(current)
         shutil.rmtree(new, ignore_errors=True)
         try:
-            _save_arrays(new / _STATE_ARRAYS, checkpoint.arrays)
+            save_arrays(new / _STATE_ARRAYS, checkpoint.arrays)
             values = dict(checkpoint.values)
             # state.json is written last: a folder with it is complete.
             write_json(
@@ -142,7 +162,7 @@ class RunFolder:
                 is_older = name == "previous" and (folder / "newest").exists()
                 checkpoint = Checkpoint(load_file(arrays), values)
                 return StoredCheckpoint(checkpoint, str(state["software"]), is_older)
-            except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+            except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError):
                 continue
         if (folder / "newest").exists() or (folder / "previous").exists():
             raise InputError(
@@ -153,7 +173,7 @@ class RunFolder:
 
     def save_scene(self, state: SceneState) -> None:
         """Writes scene/: JSON values, arrays, and the Gaussians as a PLY when there are any."""
-        _save_arrays(self.file("scene", "fields.safetensors"), state.arrays)
+        save_arrays(self.file("scene", "fields.safetensors"), state.arrays)
         gaussians = gaussians_among(state.arrays)
         if gaussians:
             metric = state.values.get("metric") is not False
@@ -168,9 +188,11 @@ class RunFolder:
         """
         folder = self.path / "scene"
         try:
-            values = json.loads((folder / "scene.json").read_text())["values"]
+            values = json.loads((folder / "scene.json").read_text(encoding="utf-8"))["values"]
+            if not isinstance(values, dict):
+                raise ValueError("values must be an object")
             return SceneState(load_file(folder / "fields.safetensors"), values)
-        except (OSError, json.JSONDecodeError, KeyError, SafetensorError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError):
             raise InputError(
                 f"{self.path.name} holds no readable scene: expected scene/scene.json and "
                 "scene/fields.safetensors. Let the run finish with `splatomy reconstruct ... --resume`."
@@ -186,7 +208,7 @@ class RunFolder:
         path = self.file("lock")
         handle = _locked(path)
         if handle is None:
-            holder = (path.read_text(errors="replace").split() or ["unknown"])[0]
+            holder = _holder(path)
             raise InputError(
                 f"Another process ({holder}) is writing to {self.path.name}: expected a folder that nobody "
                 "uses. Wait for it, stop it, or choose another --out."
@@ -201,9 +223,9 @@ class RunFolder:
             os.close(handle)
 
 
-def _save_arrays(path: Path, named: Mapping[str, NDArray[Any]]) -> None:
+def save_arrays(path: Path, named: Mapping[str, NDArray[Any]], durable: bool = True) -> None:
     """Writes named arrays as safetensors, atomically."""
-    with atomic_path(path) as temporary:
+    with atomic_path(path, durable) as temporary:
         try:
             save_file({name: np.ascontiguousarray(array) for name, array in named.items()}, temporary)
         except SafetensorError as error:
@@ -218,8 +240,20 @@ def _fingerprint(arrays: Path, values: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
+def _holder(path: Path) -> str:
+    """Who holds a lock, as far as its file tells."""
+    # Windows refuses to show a locked file, and the holder may have removed it just now.
+    with contextlib.suppress(OSError):
+        return (path.read_text(errors="replace").split() or ["unknown"])[0]
+    return "unknown"
+
+
 def _locked(path: Path) -> int | None:
-    """A handle that holds the file's lock until it is closed or its process ends; None = it is taken."""
+    """A handle that holds the file's lock until it is closed or its process ends; None = it is taken.
+
+    Raises:
+        OSError: the drive has no locks, or refuses.
+    """
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -239,14 +273,20 @@ def _locked(path: Path) -> int | None:
                 return handle
         except FileNotFoundError:
             pass
-        except OSError:
+        except (BlockingIOError, PermissionError):
             os.close(handle)
             return None
+        except OSError as error:
+            os.close(handle)
+            raise unwritable(path, error) from None
         os.close(handle)
 
 
-_FILES = ("run.json", "metrics.json", "evaluation.json", "events.jsonl", "report.html")
-_FOLDERS = ("checkpoint", "scene", "prepared", "meshes", "volumes", "renders")
+_FILES = (
+    "run.json", "metrics.json", "evaluation.json", "events.jsonl", "report.html",
+    "commands.jsonl", "trajectory.txt",
+)  # fmt: skip
+_FOLDERS = ("checkpoint", "scene", "prepared", "meshes", "volumes", "renders", "session")
 
 
 def check_run_path(path: Path, *, force: bool, resume: bool) -> None:
@@ -257,7 +297,9 @@ def check_run_path(path: Path, *, force: bool, resume: bool) -> None:
     """
     if path.exists() and not path.is_dir():
         raise InputError(f"{path.name} is a file: expected a folder for the run. Choose another --out.")
-    names = {entry.name for entry in path.iterdir()} - {"lock"} if path.exists() else set()
+    entries = path.iterdir() if path.exists() else ()
+    # What a process left that was killed right at its start is no run, and nobody's.
+    names = {entry.name for entry in entries if not is_remnant(entry)} - {"lock"}
     if not names:
         if resume:
             raise InputError(
@@ -270,14 +312,23 @@ def check_run_path(path: Path, *, force: bool, resume: bool) -> None:
             f"{path} is not empty and not a run folder, so nothing is written there. Choose a new --out."
         )
     if not resume and not force:
-        state = RunFolder(path).record().get("state") if (path / "run.json").exists() else "unfinished"
+        record = RunFolder(path).record() if (path / "run.json").exists() else {"state": "unfinished"}
+        state, kept = record.get("state"), _results(path)
         # A run that failed before it had anything to keep may simply be started again.
-        if state == "failed" and not names & {*_FOLDERS, "metrics.json", "report.html"}:
+        if state == "failed" and not kept:
             return
+        why = f"failed, but it kept {kept[0]}" if state == "failed" else state
         raise InputError(
-            f"{path} already holds a run ({state}). Use --resume to go on, --force to overwrite it, "
+            f"{path} already holds a run ({why}). Use --resume to go on, --force to overwrite it, "
             "or choose another --out."
         )
+
+
+def _results(path: Path) -> list[str]:
+    """What a run would lose if it were started again: results, but not what it prepared from its input."""
+    folders = [n for n in _FOLDERS if n not in ("prepared", "scene") and any((path / n).glob("*"))]
+    files = ("scene/scene.json", "metrics.json", "evaluation.json", "report.html")
+    return folders + [name for name in files if (path / name).exists()]
 
 
 def prepare_run(path: Path, *, force: bool, resume: bool) -> RunFolder:
@@ -295,5 +346,7 @@ def prepare_run(path: Path, *, force: bool, resume: bool) -> RunFolder:
     for name in _FILES:
         (path / name).unlink(missing_ok=True)
     for name in _FOLDERS:
-        shutil.rmtree(path / name, ignore_errors=True)
+        # What a failed run prepared fits the next one, or is made anew by it.
+        if force or name != "prepared":
+            shutil.rmtree(path / name, ignore_errors=True)
     return run

@@ -15,7 +15,7 @@ from splatomy.errors import InputError
 from splatomy.io.calibration import Calibration, Lens, read_calibration
 from splatomy.io.depth_folder import DepthFolder, read_depth
 from splatomy.io.endoscopy import EndoscopySource, whole_box
-from splatomy.io.frames import frame_folder_source, natural_key, picture_files
+from splatomy.io.frames import frame_folder_source, name_numbers, natural_key, picture_files
 from splatomy.io.geometry_files import read_json
 from splatomy.io.options import InputOptions
 from splatomy.io.picture_analysis import eye_boxes
@@ -25,6 +25,7 @@ from splatomy.io.video import video_source
 CALIBRATIONS = ("endoscope_calibration.yaml", "endoscope_calibration.yml")
 _FARTHEST_MM = 300.0
 _LARGEST_MEMBER = 2**20
+_POINTS = "scene_points"
 
 
 def _data_folder(folder: Path) -> Path:
@@ -87,7 +88,7 @@ def _frame_data(tables: list[Any], names: list[str]) -> tuple[NDArray[np.float64
         try:
             cameras.append(np.array(table["camera-pose"], dtype=np.float64).reshape(4, 4))
             intrinsics.append(np.array(table["camera-calibration"]["KL"], dtype=np.float64).reshape(3, 3))
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise InputError(
                 f"{name} lacks camera-pose (4x4) or camera-calibration KL (3x3); expected SCARED's frame "
                 "data: "
@@ -113,7 +114,7 @@ def _disparity(data: Path, names: tuple[str, ...]) -> DepthFolder | None:
             continue
         try:
             q = np.array(read_json(table)["reprojection-matrix"], dtype=np.float64).reshape(4, 4)
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise InputError(
                 f"{table.name} lacks the 4x4 reprojection-matrix; expected SCARED's reprojection data: "
                 "prepare "
@@ -157,8 +158,7 @@ def _raw(folder: Path, data: Path, options: InputOptions) -> EndoscopySource:
         else:
             camera, _ = _frame_data([tables[n] for n in names[: video.count]], names[: video.count])
             poses = Poses(camera, True, "frame_data (world-to-camera in mm)")
-    if (folder / "left_depth_map.tiff").is_file():
-        problems.append("left_depth_map.tiff holds for the first frame alone and is not read.")
+    depth, notes = _points(folder, data, video.count, options, (left_box[3], left_box[2]))
     return EndoscopySource(
         layout="SCARED folder, raw",
         left=video,
@@ -167,11 +167,56 @@ def _raw(folder: Path, data: Path, options: InputOptions) -> EndoscopySource:
         right_box=right_box,
         stereo="tb",
         calibration=calibration if options.calibration is None else None,
+        depth=depth,
         poses=poses,
         found=video.found,
         assumed=video.assumed,
-        problems=(*video.problems, *problems),
+        problems=(*video.problems, *problems, *notes),
     )
+
+
+def _points(
+    folder: Path, data: Path, count: int, options: InputOptions, size: tuple[int, int]
+) -> tuple[DepthFolder | None, list[str]]:
+    """Depth in mm by structured light where it is used, and what to say of it.
+
+    size: rows and columns of an eye. scene_points holds one map of points per frame, left_depth_map.tiff
+    that of the first frame, which one frame of depth would not make better than two eyes.
+    """
+    if options.depth is not None:
+        return None, []
+    files: dict[int, Path] = {}
+    if (data / _POINTS).is_dir():
+        maps = picture_files(data / _POINTS, (".tif", ".tiff"))
+        numbers = name_numbers(maps)
+        if numbers is not None:
+            files = {n: p for n, p in zip(numbers.tolist(), maps, strict=True) if n < count}
+    first, notes = folder / "left_depth_map.tiff", []
+    if first.is_file() and (files or options.depth_source == "given"):
+        files.setdefault(0, first)
+    elif first.is_file():
+        notes.append(
+            "left_depth_map.tiff is of the first frame alone: depth comes from the two eyes "
+            "(--depth-source given uses it all the same)."
+        )
+    if (data / f"{_POINTS}.tar.gz").is_file() and not (data / _POINTS).is_dir():
+        notes.append(f"{_POINTS}.tar.gz holds depth of every frame: unpack it to {_POINTS} to use it.")
+    if not files:
+        return None, notes
+    if len(files) < count:
+        notes.append(f"There is depth for {len(files)} of {count} frames; in the others it is unknown.")
+    points = DepthFolder(
+        files=files,
+        scale=1.0,
+        metric=True,
+        name=_POINTS if len(files) > 1 else first.name,
+        kind="points tiff",
+        height_px=size[0],
+        width_px=size[1],
+        farthest=_FARTHEST_MM,
+        points=True,
+    )
+    return points, [*notes, "Depth of this data set is incomplete, and poor in data sets 4 and 5."]
 
 
 def _frame_tables(data: Path) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from splatomy.checks import is_whole_number
 from splatomy.errors import InputError
 from splatomy.io.calibration import read_calibration
 from splatomy.io.endoscopy import EndoscopySource, whole_box
@@ -46,7 +47,9 @@ def sfm_source(folder: Path, options: InputOptions) -> EndoscopySource:
             "visible_view_indexes holds no frame numbers; expected one a line: copy it again."
         ) from None
     by_number = {
-        int(p.stem): p for p in picture_files(folder) if p.stem.isdigit() and p.suffix.lower() != ".bmp"
+        int(p.stem): p
+        for p in picture_files(folder)
+        if is_whole_number(p.stem) and p.suffix.lower() != ".bmp"
     }
     missing = [n for n in numbers if n not in by_number]
     if missing or not numbers:
@@ -84,9 +87,15 @@ def sfm_source(folder: Path, options: InputOptions) -> EndoscopySource:
 
 def _motion(path: Path, count: int) -> NDArray[np.float64]:
     """Camera-to-world matrices (T, 4, 4) of a list of positions and x, y, z, w quaternions."""
-    found = np.array(_POSE.findall(path.read_text(encoding="utf-8", errors="replace")), dtype=np.float64)
-    if len(found) != count:
-        raise other_count(path, len(found), count)
+    words = _POSE.findall(path.read_text(encoding="utf-8", errors="replace"))
+    if len(words) != count:
+        raise other_count(path, len(words), count)
+    try:
+        found = np.array(words, dtype=np.float64)
+    except ValueError:
+        raise InputError(
+            f"{path.name} holds a pose that is no number; expected positions and quaternions: copy it again."
+        ) from None
     return quaternion_matrices(found[:, :3], found[:, 3:], path)
 
 

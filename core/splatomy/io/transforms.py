@@ -106,7 +106,7 @@ def _matrix_cameras(
         poses = np.array([f["extrinsics"] for f in frames], dtype=np.float64)
         intrinsics = np.array([f.get("intrinsics", centred) for f in frames], dtype=np.float64)
         fits = poses.shape[1:] == (4, 4) and intrinsics.shape[1:] == (3, 3)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         fits = False
     if not fits:
         raise InputError(f"{path.name}: extrinsics must be 4x4 and intrinsics 3x3 numbers: correct them.")
@@ -170,7 +170,7 @@ def _grid(value: Mapping[str, Any], path: Path) -> Grid | None:
         # Our extension: places a volume that is not centred on the isocentre.
         try:
             matrix = np.asarray(affine, dtype=np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             matrix = np.zeros((0, 0))
         if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-12:
             raise InputError(f"{path.name}: volume_affine must be an invertible 4x4 matrix: correct it.")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splatomy.errors import InputError
+from splatomy.io.arrays import read_npy
 from splatomy.io.atomic import atomic_path, write_json
 from splatomy.io.mesh import read_mesh, write_mesh
 from splatomy.io.volume import read_volume, write_volume
@@ -53,15 +54,20 @@ def write_truth(folder: Path, truth: Truth, description: dict[str, object]) -> N
     write_json(folder / "truth.json", {"contract": 1, **description})
 
 
-def _load(path: Path) -> NDArray[np.float64] | None:
+def _load(path: Path, shape: tuple[int | None, ...]) -> NDArray[np.float64] | None:
     if not path.exists():
         return None
     try:
-        array: NDArray[np.float64] = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError):
+        array: NDArray[np.float64] = read_npy(path)
+    except ValueError:
         raise InputError(
             f"{path.name} of the truth folder cannot be read: expected a plain NumPy array. Write it again."
         ) from None
+    if array.ndim != len(shape) or any(n not in (None, m) for n, m in zip(shape, array.shape, strict=True)):
+        told = ", ".join("any" if n is None else str(n) for n in shape)
+        raise InputError(
+            f"{path.name} of the truth folder has the shape {array.shape}: expected ({told}). Write it again."
+        )
     return array
 
 
@@ -80,7 +86,8 @@ def read_truth(folder: Path) -> Truth:
     def volume(name: str) -> Volume | None:
         return read_volume(folder / name) if (folder / name).exists() else None
 
-    line, projections = _load(folder / "centreline.npy"), _load(folder / "projections.npy")
+    line = _load(folder / "centreline.npy", (None, 4))
+    projections = _load(folder / "projections.npy", (None, None, None))
     mesh_file = folder / "mesh.ply"
     return Truth(
         volume("volume.nii.gz"),

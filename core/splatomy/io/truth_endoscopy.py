@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from splatomy.errors import InputError
 from splatomy.events import Progress, Task
 from splatomy.geometry.cameras import Cameras
+from splatomy.io.arrays import read_npy
 from splatomy.io.atomic import write_json
 from splatomy.io.frames import natural_key, picture_files, read_picture, read_rgb, write_picture
 from splatomy.io.geometry_files import read_json
@@ -158,8 +159,8 @@ def _depths(folder: Path, record: dict[str, Any]) -> Float32 | None:
 
 def _plain_array(path: Path) -> NDArray[Any]:
     try:
-        array: NDArray[Any] = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError):
+        array: NDArray[Any] = read_npy(path)
+    except ValueError:
         raise InputError(
             f"{path.name} of the truth's depth cannot be read: expected a plain NumPy array. Write it again."
         ) from None

@@ -23,6 +23,12 @@ AUDIO_SUFFIXES = (".mp3", ".m4a", ".aac", ".wav", ".flac", ".ogg", ".oga", ".opu
 
 _ASSUMED_RATE = 25.0
 _INTERLACED_ORDERS = (2, 3, 4, 5)
+_CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2", "avi", "matroska,webm", "mpeg", "mpegts", "mpegvideo", "asf", "flv", "mxf",
+    "ogg", "dv", "h264", "hevc", "yuv4mpegpipe", "wav", "mp3", "aac", "flac",
+)  # fmt: skip
+# A play list would have the library open other files and addresses.
+_OPENING = {"format_whitelist": ",".join(_CONTAINERS), "protocol_whitelist": "file"}
 _PICTURE_FORMATS = ("image2", "gif", "apng", "tty", "ico", "lrc", "srt")
 
 
@@ -44,7 +50,7 @@ def is_video(path: Path) -> bool:
     if path.suffix.lower() in VIDEO_SUFFIXES + AUDIO_SUFFIXES:
         return True
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace", options=dict(_OPENING)) as container:
             known = container.format.name
             return bool(container.streams.video) and not (
                 known in _PICTURE_FORMATS or known.endswith("_pipe")
@@ -64,7 +70,7 @@ def video_source(path: Path, frame_time_s: float | None = None) -> FrameSource:
     if path.stat().st_size == 0:
         raise InputError(f"{path.name} is empty (0 bytes); expected a video: copy or export it again.")
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace", options=dict(_OPENING)) as container:
             stream = _picture_stream(container, path)
             index, num_packets = _scan(container, stream)
             announced_s = _announced_s(container, stream)
@@ -193,7 +199,7 @@ def _quarter_turns(frame: Any) -> int:
 
 def _decoded(path: Path, start: int | None) -> Iterator[tuple[int, Any]]:
     """Decodable frames as (number since the start, frame); packets that fail are passed over."""
-    with av.open(str(path)) as container:
+    with av.open(str(path), metadata_errors="replace", options=dict(_OPENING)) as container:
         stream = _picture_stream(container, path)
         if start is not None:
             container.seek(start, stream=stream, backward=True)

@@ -16,6 +16,8 @@ from splatomy.geometry.cameras import Cameras
 from splatomy.io.atomic import write_json
 from splatomy.io.geometry_files import read_geometry, read_json
 
+_LARGEST_SIDE_PX = 1 << 16
+
 
 @dataclass(frozen=True)
 class Views:
@@ -76,16 +78,18 @@ def _own_views(value: Mapping[str, Any], path: Path) -> Views:
         if value.get("grid") is not None:
             i, j, k = (int(n) for n in value["grid"]["shape"])
             grid = Grid((i, j, k), np.asarray(value["grid"]["affine_mm"], dtype=np.float64).reshape(4, 4))
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise InputError(
             f"{path.name} is no complete list of views: expected intrinsics (N 3x3), camera_from_world "
             "(N 4x4), width_px and height_px. Write it again."
         ) from None
     if not (np.isfinite(poses).all() and np.isfinite(intrinsics).all() and len(cameras)):
         raise InputError(f"{path.name} holds no camera, or NaN in one: expected finite numbers. Correct it.")
-    if min(cameras.width_px, cameras.height_px) < 1 or (times is not None and times.shape != (len(cameras),)):
+    sides = (cameras.width_px, cameras.height_px)
+    fits = times is None or times.shape == (len(cameras),)
+    if not (fits and 1 <= min(sides) <= max(sides) <= _LARGEST_SIDE_PX):
         raise InputError(
-            f"{path.name}: expected a positive image size and one time for each of the {len(cameras)} "
-            "cameras. Correct it."
+            f"{path.name}: expected an image size of 1 to {_LARGEST_SIDE_PX} px, and one time for each of "
+            f"the {len(cameras)} cameras. Correct it."
         )
     return Views(cameras, times, grid, value.get("angles") == "positioner")

@@ -13,19 +13,26 @@ from typing import IO, Any
 import nibabel
 import numpy as np
 import SimpleITK as sitk
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from splatomy.capture import Grid
 from splatomy.errors import InputError
 from splatomy.events import Progress, Task, finish
 from splatomy.io.atomic import atomic_path, unwritable
+from splatomy.io.volume_header import announced, check_room
 from splatomy.scene import Volume
 
 VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 MAX_BYTES = 8 * 2**30
 """More decoded bytes than this are refused before anything is allocated."""
 
+_BLOCK_BYTES = 1 << 22
 _SEQUENCE_DTYPE = np.dtype("<f4")
+_DAMAGE = (
+    RuntimeError, MemoryError, OSError, EOFError, ValueError, zlib.error, HeaderDataError, ImageFileError,
+)  # fmt: skip
 _TIME_KEYS = ("axis 0 index values", "axis 3 index values")
 
 
@@ -53,12 +60,14 @@ def read_header(path: Path | str) -> sitk.ImageFileReader:
     """
     file = Path(path)
     if not file.is_file():
-        raise InputError(f"{file} does not exist; expected a volume file: check the path.")
+        state = "is a folder" if file.is_dir() else "does not exist"
+        raise InputError(f"{file} {state}; expected a volume file: check the path.")
     if not has_volume_suffix(file):
         expected = ", ".join(VOLUME_SUFFIXES)
         raise InputError(
             f"{file.name} has an unknown extension; expected one of {expected}: convert the file."
         )
+    announced(file)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(file))
     try:
@@ -104,6 +113,7 @@ def read_array(
     size = full if size is None else size
     # Integer pixels become float32, so the larger of both counts.
     check_bytes(file.name, int(np.prod([int(n) for n in size])) * 4, "crop it, take fewer frames or bin it")
+    check_room(file)
     start = (0,) * len(full) if start is None else start
     try:
         if file.name.lower().endswith((".nii", ".nii.gz")):
@@ -113,7 +123,7 @@ def read_array(
             reader.SetExtractSize([int(n) for n in size])
         with quiet_itk():
             return sitk.GetArrayFromImage(reader.Execute())
-    except (RuntimeError, MemoryError, OSError, EOFError, ValueError, zlib.error):
+    except _DAMAGE:
         raise InputError(
             f"{file.name} could not be read to its end; expected {tuple(full)} pixels, got a file of "
             f"{file.stat().st_size} bytes: copy or export it again."
@@ -125,7 +135,10 @@ def _read_nifti(file: Path, start: tuple[int, ...], size: tuple[int, ...]) -> ND
     box = tuple(slice(int(i), int(i) + int(n)) for i, n in zip(start, size, strict=True))
     proxy: Any = nibabel.Nifti1Image.from_filename(file, mmap=False).dataobj
     # Axes of length one behind the box's are not in ITK's size.
-    return np.asarray(proxy[box + (0,) * (len(proxy.shape) - len(box))]).T
+    values = np.asarray(proxy[box + (0,) * (len(proxy.shape) - len(box))]).T
+    if values.ndim != len(size) or values.dtype.kind not in "biuf":
+        raise ValueError("not the grey values that ITK announced")
+    return values
 
 
 def _affine_lps(header: sitk.ImageFileReader | sitk.Image) -> NDArray[np.float64]:
@@ -175,8 +188,26 @@ def write_image(path: Path | str, image: sitk.Image) -> None:
         try:
             with quiet_itk():
                 sitk.WriteImage(image, str(temporary), useCompression=True)
-        except RuntimeError as error:
+                _check_whole(temporary, image)
+        except (RuntimeError, EOFError, zlib.error) as error:
             raise unwritable(Path(path), error) from None
+
+
+def _check_whole(file: Path, image: sitk.Image) -> None:
+    """Reads what was written to its end, since ITK does not tell of a disk that became full meanwhile.
+
+    Raises:
+        RuntimeError, EOFError, zlib.error, gzip.BadGzipFile: it is not whole.
+    """
+    if not file.name.endswith(".gz"):
+        sitk.ReadImage(str(file))
+        return
+    length = 0
+    with gzip.open(file) as content:
+        while block := content.read(_BLOCK_BYTES):
+            length += len(block)
+    if length < sitk.GetArrayViewFromImage(image).nbytes:
+        raise EOFError(f"{length} bytes were written")
 
 
 def write_volume(path: Path | str, volume: Volume) -> None:
@@ -325,6 +356,7 @@ def read_volume_4d(path: Path | str) -> tuple[NDArray[np.float32], NDArray[np.fl
     if len(reader.GetSize()) == 3 and reader.GetNumberOfComponents() > 1:
         shape = reader.GetSize()
         check_bytes(file.name, int(np.prod(shape)) * reader.GetNumberOfComponents() * 4, "take fewer times")
+        check_room(file)
         try:
             with quiet_itk():
                 array = sitk.GetArrayFromImage(reader.Execute())

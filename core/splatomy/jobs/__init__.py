@@ -4,7 +4,7 @@
 
     {"contract": 1, "input": PATH, "out": RUN,                        required
      "method": NAME, "preset": NAME, "config": {SETTING: VALUE}, "device": "auto",
-     "seed": 0, "views": N, "options": {OPTION: VALUE},               of the input: crop, bin, mask, ...
+     "replicas": 1, "seed": 0, "views": N, "options": {OPTION: VALUE},    of the input: crop, bin, mask, ...
      "detached": false, "resume": false, "force": false}
 
 Paths are absolute, or relative to the working folder. Resuming a run that was continued goes on to
@@ -44,10 +44,20 @@ RUN/commands/NAME.json (write it under another name, then rename; it is removed 
 that lay there before the job started are dropped. Start it in a session of its own, so that a Ctrl-C
 meant for the front end does not reach it. SIGTERM and Ctrl-C are the command cancel.
 
+``splatomy job view RUN`` answers render commands for a finished run, and nothing else, until stdin
+closes; its first line is a snapshot, when the scene is loaded.
+
+A job with the key "live", {"rate": "real|max", "replay": PATH}, is a live session of the source that
+"input" names. It also sends {"event": "live", "frame", "time_s", "state", "generation", "rung",
+"metrics"} and answers the surgeon's commands (mask, region, mark, scale, rewind, freeze, undo, each with
+"id") by {"event": "command", "id", "state": "received|applied|rejected", "generation", "reason"}; its
+cancel ends the session with its report. resources/docs/interfaces.md holds every field.
+
 Exit codes: 0 done; 1 a defect of ours; 2 the job, the input, the memory or the disk does not do;
 3 a missing backend; 4 stopped, result and checkpoint kept.
 """
 
 from splatomy.jobs.session import run_job
+from splatomy.jobs.viewing import view_run
 
-__all__ = ["run_job"]
+__all__ = ["run_job", "view_run"]

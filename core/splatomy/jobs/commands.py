@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import threading
 import time
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ from splatomy.jobs.request import strict_json
 _LONGEST_LINE = 1 << 20
 _FOLDER_EVERY_S = 0.2
 _UNFINISHED_S = 2.0
+# Windows keeps other users out by the folder's rights alone.
+_USER = getattr(os, "geteuid", None)
 
 
 @dataclass(frozen=True)
@@ -84,34 +87,53 @@ def _read(descriptor: int) -> bytes:
         return b""
 
 
-def _command_files(folder: Path) -> list[tuple[Path, float]]:
-    """Files NAME.json with their age in seconds, oldest first."""
+def _command_files(folder: Path) -> list[Path]:
+    """Files NAME.json of this user, oldest first; links are none."""
     found: list[tuple[int, str, Path]] = []
     try:
         for entry in os.scandir(folder):
-            if entry.name.endswith(".json") and not entry.name.startswith(".") and entry.is_file():
-                found.append((entry.stat().st_mtime_ns, entry.name, Path(entry.path)))
+            facts = entry.stat(follow_symlinks=False)
+            is_own = stat.S_ISREG(facts.st_mode) and (_USER is None or facts.st_uid == _USER())
+            if entry.name.endswith(".json") and not entry.name.startswith(".") and is_own:
+                found.append((facts.st_mtime_ns, entry.name, Path(entry.path)))
     except OSError:
         return []
-    now = time.time()
-    return [(path, now - written / 1e9) for written, _, path in sorted(found)]
+    return [path for _, _, path in sorted(found)]
 
 
-def drop_commands(folder: Path) -> None:
-    """Removes what was meant for an engine that is gone."""
-    for path, _ in _command_files(folder):
+def command_folder(run: Path, *, watched: bool) -> Path:
+    """RUN/commands without what was meant for an engine that is gone; made, for this user alone, if watched.
+
+    A link in its place is removed: it would let commands come from elsewhere, and files elsewhere go.
+    """
+    folder = run / "commands"
+    if folder.is_symlink():
+        folder.unlink()
+    _drop_commands(folder)
+    if watched:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        folder.chmod(0o700)
+    return folder
+
+
+def _drop_commands(folder: Path) -> None:
+    for path in _command_files(folder):
         path.unlink(missing_ok=True)
 
 
 def watch_folder(folder: Path, inbox: Inbox, ended: threading.Event) -> None:
     """Puts every command file into the inbox and removes it, until ``ended`` is set."""
+    seen_s: dict[Path, float] = {}
     while not ended.wait(_FOLDER_EVERY_S):
-        for path, age_s in _command_files(folder):
+        # A file's own time says little of its age: clocks are set, and that of a drive may differ from ours.
+        files, now_s = _command_files(folder), time.monotonic()
+        seen_s = {path: seen_s.get(path, now_s) for path in files}
+        for path in files:
             try:
                 whole = path.stat().st_size <= _LONGEST_LINE
                 message = parse_command(path.read_bytes() if whole else b"", "the folder of commands")
                 # A front end that does not rename may still be writing it.
-                if isinstance(message, Unreadable) and age_s < _UNFINISHED_S:
+                if isinstance(message, Unreadable) and now_s - seen_s[path] < _UNFINISHED_S:
                     continue
                 path.unlink()
             except OSError:

@@ -11,6 +11,8 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union
 
 from splatomy.engine import RunRequest, default_method
+from splatomy.engine.live import LiveRequest
+from splatomy.engine.live.request import METHOD as LIVE_METHOD
 from splatomy.errors import InputError
 from splatomy.io.options import InputOptions
 from splatomy.io.run import CONTRACT
@@ -21,12 +23,15 @@ _OPTIONAL = {
     "preset": str,
     "config": dict,
     "device": str,
+    "replicas": int,
     "seed": int,
+    "deterministic": bool,
     "views": int,
     "options": dict,
     "detached": bool,
     "resume": bool,
     "force": bool,
+    "live": dict,
 }
 _TYPES: dict[str, type] = {**_REQUIRED, **_OPTIONAL}
 _WORDS = {int: "a whole number", str: "a text", dict: "an object", bool: "true or false"}
@@ -34,10 +39,11 @@ _WORDS = {int: "a whole number", str: "a text", dict: "an object", bool: "true o
 
 @dataclass(frozen=True)
 class Job:
-    """A run as its front end asked for it. detached: it outlives the front end."""
+    """A run as its front end asked for it. detached: it outlives the front end. live: a session instead."""
 
     run: RunRequest
     detached: bool
+    live: LiveRequest | None = None
 
 
 def strict_json(text: str | bytes) -> Any:
@@ -94,9 +100,17 @@ def _job(fields: Any) -> Job:
     given = {name: value for name, value in fields.items() if value is not None}
     if given.get("resume") and given.get("force"):
         raise InputError("The job says both resume and force: expected one of them at most. Remove one.")
-    same_name = {n: given[n] for n in ("method", "preset", "device", "seed", "resume", "force") if n in given}
+    same_name = {
+        n: given[n]
+        for n in ("method", "preset", "device", "replicas", "seed", "deterministic", "resume", "force")
+        if n in given
+    }
     options = _options(given.get("options", {}))
-    same_name.setdefault("method", default_method(Path(given["input"]), options))
+    session = _live(given, options) if "live" in given else None
+    if session is not None:
+        same_name["method"] = LIVE_METHOD
+    elif "method" not in same_name:
+        same_name["method"] = default_method(Path(given["input"]), options)
     request = RunRequest(
         source=Path(given["input"]),
         out=Path(given["out"]),
@@ -105,7 +119,32 @@ def _job(fields: Any) -> Job:
         num_views=given.get("views"),
         **same_name,
     )
-    return Job(request, given.get("detached", False))
+    return Job(request, given.get("detached", False), session)
+
+
+def _live(given: dict[str, Any], options: InputOptions) -> LiveRequest:
+    """The session that a job with the key live asks for."""
+    wishes = given["live"]
+    if not wishes.keys() <= {"rate", "replay"} or wishes.get("rate", "real") not in ("real", "max"):
+        raise InputError(
+            'The job\'s live: expected {"rate": "real" or "max", "replay": PATH}, both optional.'
+        )
+    others = any(name in given for name in ("views", "replicas"))
+    if given.get("method", LIVE_METHOD) != LIVE_METHOD or others:
+        raise InputError(
+            f"A live job takes the method {LIVE_METHOD} and neither views nor replicas. Leave them out."
+        )
+    replay = wishes.get("replay")
+    same_name = {n: given[n] for n in ("preset", "device", "seed", "resume", "force") if n in given}
+    return LiveRequest(
+        source=given["input"],
+        out=Path(given["out"]),
+        rate=wishes.get("rate", "real"),
+        settings=given.get("config", {}),
+        options=options,
+        replay=None if replay is None else Path(str(replay)),
+        **same_name,
+    )
 
 
 def _options(values: dict[str, Any]) -> InputOptions:

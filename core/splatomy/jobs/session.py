@@ -21,8 +21,8 @@ from safetensors import SafetensorError
 import splatomy
 from splatomy.engine import RunRequest, run
 from splatomy.engine.request import pick_device
-from splatomy.errors import InputError, MissingBackendError
-from splatomy.events import Event, Progress, Snapshot, event_json
+from splatomy.errors import InputError, MissingBackendError, is_out_of_memory
+from splatomy.events import Event, Notice, Progress, Snapshot, event_json
 from splatomy.io.run import RunFolder
 from splatomy.jobs.commands import (
     Command,
@@ -30,10 +30,11 @@ from splatomy.jobs.commands import (
     Inbox,
     Message,
     Unreadable,
-    drop_commands,
+    command_folder,
     read_stdin,
     watch_folder,
 )
+from splatomy.jobs.live import run_live
 from splatomy.jobs.output import Output, log, private_stdout
 from splatomy.jobs.pictures import Gallery, RenderRequest, render_request
 from splatomy.jobs.request import Job, read_job
@@ -52,6 +53,8 @@ def run_job(path: Path) -> int:
             job = read_job(path)
             with _signals(inbox, job.detached):
                 threading.Thread(target=read_stdin, args=(inbox,), daemon=True).start()
+                if job.live is not None:
+                    return run_live(job.live, job.detached, inbox, output)
                 with Session(job, inbox, output) as session:
                     return session.run()
         except Exception as error:  # noqa: BLE001 - whatever it is, the front end is told
@@ -90,10 +93,9 @@ def _failure(error: Exception) -> tuple[str, str, str | None, int]:
         return "input", text, None, EXIT_INPUT
     if isinstance(error, MissingBackendError):
         return "backend", text, "Install what it names where splatomy is installed.", EXIT_BACKEND
-    # PyTorch and the safetensors library have no types of their own for these two.
-    no_memory = isinstance(error, RuntimeError) and ("allocate memory" in text or "enough memory" in text)
+    # The safetensors library has no type of its own for this.
     no_space = isinstance(error, SafetensorError) and "os error" in text
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or no_memory:
+    if is_out_of_memory(error):
         return (
             "memory",
             "The memory of this machine is too small for this job; its last checkpoint was kept.",
@@ -215,10 +217,8 @@ class Session:
         self.is_held = True
         self.output.hold(folder)
         self.gallery.clear()
-        commands = folder.path / "commands"
-        drop_commands(commands)
+        commands = command_folder(folder.path, watched=self.detached)
         if self.detached:
-            commands.mkdir(exist_ok=True)
             watcher = threading.Thread(
                 target=watch_folder, args=(commands, self.inbox, self.ended), daemon=True
             )
@@ -235,7 +235,7 @@ class Session:
             if time.monotonic() < self.preview_due_s and not self._is_trained():
                 return
             line["files"] = self._preview(event)
-        elif event.level == "warning":
+        elif isinstance(event, Notice) and event.level == "warning":
             log(event.text)
         self.output.send(line)
 

@@ -37,7 +37,6 @@ _LOWEST_EXPONENT = -60.0
 
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)
 _INTS = ir.VectorType(ir.IntType(32), LANES)
-_FAST = ("fast",)
 
 
 def _floats(value: float) -> ir.Constant:
@@ -48,6 +47,9 @@ def _ints(value: int) -> ir.Constant:
     return ir.Constant(_INTS, [value] * LANES)
 
 
+_RAMP = ir.Constant(_FLOATS, [float(k) for k in range(LANES)])
+
+
 def _spread(b: ir.IRBuilder, scalar: Any, kind: ir.VectorType = _FLOATS) -> Any:
     """A vector with ``scalar`` in every lane."""
     undefined = ir.Constant(kind, ir.Undefined)
@@ -55,24 +57,43 @@ def _spread(b: ir.IRBuilder, scalar: Any, kind: ir.VectorType = _FLOATS) -> Any:
     return b.shuffle_vector(first, undefined, _ints(0))
 
 
+# No fast-math flags anywhere: with them the compiler orders sums as it likes, and code that was compiled
+# in this process would round differently from the same code read back from its cache.
+def _madd(b: ir.IRBuilder, x: Any, y: Any, z: Any) -> Any:
+    """x y + z for floats or vectors, rounded once where the machine can."""
+    name = f"llvm.fmuladd.v{LANES}f32" if x.type == _FLOATS else "llvm.fmuladd.f32"
+    function = cgutils.get_or_insert_function(b.module, ir.FunctionType(x.type, [x.type] * 3), name)
+    return b.call(function, [x, y, z])
+
+
+def _total(b: ir.IRBuilder, x: Any) -> Any:
+    """The sum of the lanes, pair by pair."""
+    width = LANES
+    while width > 1:
+        width //= 2
+        low, high = ([ir.Constant(ir.IntType(32), k + shift) for k in range(width)] for shift in (0, width))
+        kind = ir.VectorType(ir.IntType(32), width)
+        x = b.fadd(*(b.shuffle_vector(x, x, ir.Constant(kind, half)) for half in (low, high)))
+    return b.extract_element(x, ir.Constant(ir.IntType(32), 0))
+
+
 def _exp2(b: ir.IRBuilder, x: Any) -> Any:
     """2**x for vectors x <= 0, floored at 2**-60."""
     lowest = _floats(_LOWEST_EXPONENT)
     x = b.select(b.fcmp_ordered(">", x, lowest), x, lowest)
     whole = b.fptosi(x, _INTS)
-    part = b.fsub(x, b.sitofp(whole, _FLOATS), flags=_FAST)
+    part = b.fsub(x, b.sitofp(whole, _FLOATS))
     power = _floats(_EXP2[-1])
     for coefficient in _EXP2[-2::-1]:
-        power = b.fadd(b.fmul(power, part, flags=_FAST), _floats(coefficient), flags=_FAST)
+        power = _madd(b, power, part, _floats(coefficient))
     exponent_bits = b.shl(b.add(whole, _ints(127)), _ints(23))
-    return b.fmul(power, b.bitcast(exponent_bits, _FLOATS), flags=_FAST)
+    return b.fmul(power, b.bitcast(exponent_bits, _FLOATS))
 
 
 def _row_weights(b: ir.IRBuilder, shift: Any, base: Any, sharpness: Any, num_columns: Any) -> Any:
     """exp2(base - sharpness (shift + lane)^2) in the first ``num_columns`` lanes, 0 in the rest."""
-    d = b.fadd(_spread(b, shift), ir.Constant(_FLOATS, [float(k) for k in range(LANES)]), flags=_FAST)
-    falloff = b.fmul(b.fmul(d, d, flags=_FAST), _spread(b, sharpness), flags=_FAST)
-    weights = _exp2(b, b.fsub(_spread(b, base), falloff, flags=_FAST))
+    d = b.fadd(_spread(b, shift), _RAMP)
+    weights = _exp2(b, _madd(b, b.fmul(d, d), _spread(b, b.fneg(sharpness)), _spread(b, base)))
     inside = b.icmp_signed("<", ir.Constant(_INTS, list(range(LANES))), _spread(b, num_columns, _INTS))
     return b.select(inside, weights, _floats(0.0))
 
@@ -85,9 +106,9 @@ def _block_pointer(context: Any, b: ir.IRBuilder, kind: Any, array: Any, offset:
 def _plane_weights(b: ir.IRBuilder, row: Any, args: tuple[Any, ...]) -> tuple[Any, Any]:
     """Weights of one image row and its dy, from (dx, dy, sharpness, slope, row_sharpness, num_columns)."""
     dx, dy, sharpness, slope, row_sharpness, num_columns = args
-    dy = b.fadd(dy, b.sitofp(row, ir.FloatType()), flags=_FAST)
-    shift = b.fsub(dx, b.fmul(slope, dy, flags=_FAST), flags=_FAST)
-    base = b.fneg(b.fmul(row_sharpness, b.fmul(dy, dy, flags=_FAST), flags=_FAST))
+    dy = b.fadd(dy, b.sitofp(row, ir.FloatType()))
+    shift = _madd(b, b.fneg(slope), dy, dx)
+    base = b.fneg(b.fmul(row_sharpness, b.fmul(dy, dy)))
     return _row_weights(b, shift, base, sharpness, num_columns), dy
 
 
@@ -109,62 +130,59 @@ def add_plane_block(typingctx, image, offset, stride, num_rows, dx, dy, a, k, e,
             where = b.add(args[1], b.mul(loop.index, args[2]))
             pointer = _block_pointer(context, b, sig.args[0], args[0], where)
             weights, _ = _plane_weights(b, loop.index, args[4:10])
-            added = b.fmul(weights, _spread(b, args[10]), flags=_FAST)
-            b.store(b.fadd(b.load(pointer, align=4), added, flags=_FAST), pointer, align=4)
+            added = _madd(b, weights, _spread(b, args[10]), b.load(pointer, align=4))
+            b.store(added, pointer, align=4)
         return context.get_dummy_value()
 
     return signature, generate
 
 
 @intrinsic
-def gather_plane_block(typingctx, image, offset, stride, num_rows, dx, dy, a, k, e, num_columns, lanes):
-    """Lane sums over the rows of one block of w*image, w*image*dy and w*image*dy^2 into lanes (3, LANES).
+def gather_plane_block(typingctx, image, offset, stride, num_rows, dx, dy, a, k, e, num_columns, x, sums):
+    """Sums over one block of columns of w g times 1, x, x^2, y, x y and y^2 into ``sums`` (6,).
 
-    The arguments are those of ``add_plane_block``; ``lanes`` is overwritten.
+    The first arguments are those of ``add_plane_block``, g is the image, and x is that of the first pixel.
     """
-    signature = types.void(image, types.int64, types.int64, types.int64, *_PLANE, lanes)
+    signature = types.void(image, types.int64, types.int64, types.int64, *_PLANE, types.float32, sums)
 
     def generate(context: Any, b: Any, sig: Any, args: Any) -> Any:
-        sums = [cgutils.alloca_once_value(b, _floats(0.0)) for _ in range(3)]
+        rows = [cgutils.alloca_once_value(b, _floats(0.0)) for _ in range(3)]
         with cgutils.for_range(b, args[3]) as loop:
             where = b.add(args[1], b.mul(loop.index, args[2]))
             pointer = _block_pointer(context, b, sig.args[0], args[0], where)
             weights, row_dy = _plane_weights(b, loop.index, args[4:10])
-            moment = b.fmul(weights, b.load(pointer, align=4), flags=_FAST)
-            for total in sums:
-                b.store(b.fadd(b.load(total), moment, flags=_FAST), total)
-                moment = b.fmul(moment, _spread(b, row_dy), flags=_FAST)
-        for order, total in enumerate(sums):
-            start = ir.Constant(ir.IntType(64), order * LANES)
-            pointer = _block_pointer(context, b, sig.args[10], args[10], start)
-            b.store(b.load(total), pointer, align=4)
+            moment = b.fmul(weights, b.load(pointer, align=4))
+            for total in rows:
+                b.store(b.fadd(b.load(total), moment), total)
+                moment = b.fmul(moment, _spread(b, row_dy))
+        at = b.fadd(_spread(b, args[10]), _RAMP)
+        plain, along_y, along_yy = (b.load(total) for total in rows)
+        along_x = b.fmul(plain, at)
+        moments = (plain, along_x, b.fmul(along_x, at), along_y, b.fmul(along_y, at), along_yy)
+        data = context.make_array(sig.args[11])(context, b, args[11]).data
+        for which, moment in enumerate(moments):
+            b.store(_total(b, moment), b.gep(data, [ir.Constant(ir.IntType(64), which)]))
         return context.get_dummy_value()
 
     return signature, generate
 
 
-@njit(fastmath=True, cache=True)
-def plane_moments(image, offset, stride, num_rows, num_columns, dx, dy, a, k, e, x_origin, lanes):
+@njit(cache=True)
+def plane_moments(image, offset, stride, num_rows, num_columns, dx, dy, a, k, e, x_origin, sums):
     """Sums of w g, w g x, w g y, w g x^2, w g x y, w g y^2 over one box of a plane g.
 
     w = exp2(-a (dx - k dy)^2 - e dy^2) as in ``add_plane_block``; y = dy and x = x_origin + column.
     """
     m0, mx, my, mxx, mxy, myy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    zero = np.float32(0)
     for x in range(0, num_columns, LANES):
         start = np.float32(x)
         columns = np.int32(num_columns - x)
-        gather_plane_block(image, offset + x, stride, num_rows, dx + start, dy, a, k, e, columns, lanes)
-        s0, sx, sxx, sy, sxy, syy = zero, zero, zero, zero, zero, zero
-        for lane in range(LANES):
-            at = x_origin + start + np.float32(lane)
-            s0 += lanes[0, lane]
-            sx += lanes[0, lane] * at
-            sxx += lanes[0, lane] * at * at
-            sy += lanes[1, lane]
-            sxy += lanes[1, lane] * at
-            syy += lanes[2, lane]
-        m0, mx, mxx, my, mxy, myy = m0 + s0, mx + sx, mxx + sxx, my + sy, mxy + sxy, myy + syy
+        gather_plane_block(
+            *(image, offset + x, stride, num_rows, dx + start, dy, a, k, e, columns),
+            *(np.float32(x_origin + start), sums),
+        )
+        m0, mx, mxx = m0 + sums[0], mx + sums[1], mxx + sums[2]
+        my, mxy, myy = my + sums[3], mxy + sums[4], myy + sums[5]
     return m0, mx, my, mxx, mxy, myy
 
 

@@ -18,11 +18,14 @@ from numba.extending import intrinsic
 
 from splatomy.kernels._numba_shared import (
     _FLOATS,
+    _RAMP,
     HALF_LOG2_E,
     LANES,
     _exp2,
     _floats,
+    _madd,
     _spread,
+    _total,
 )
 from splatomy.kernels._torch_surfel import (
     LOW_PASS,
@@ -46,10 +49,6 @@ BACK_LIGHT, BEHIND, D_FIRST, D_SECOND, D_MEDIAN, BACK_MEDIAN_AT, BACK_LAST_AT, D
 GRADIENTS = 15
 """Floats of a gradient record: r0, r1, r2, q each by (1, dx, dy), low-pass by (dx, dy), opacity."""
 
-# No assumption that numbers are finite: a plane seen edge-on divides by zero.
-_SAFE = ("reassoc", "contract", "nsz")
-_RAMP = ir.Constant(_FLOATS, [float(k) for k in range(LANES)])
-
 
 class _Vectors:
     """Vector arithmetic on one builder; scalars are spread by ``all``."""
@@ -61,17 +60,17 @@ class _Vectors:
         return _spread(self.b, scalar)
 
     def add(self, x: Any, y: Any) -> Any:
-        return self.b.fadd(x, y, flags=_SAFE)
+        return self.b.fadd(x, y)
 
     def sub(self, x: Any, y: Any) -> Any:
-        return self.b.fsub(x, y, flags=_SAFE)
+        return self.b.fsub(x, y)
 
     def mul(self, x: Any, y: Any) -> Any:
-        return self.b.fmul(x, y, flags=_SAFE)
+        return self.b.fmul(x, y)
 
     def madd(self, x: Any, y: Any, z: Any) -> Any:
         """x y + z."""
-        return self.add(self.mul(x, y), z)
+        return _madd(self.b, x, y, z)
 
     def less(self, x: Any, y: Any) -> Any:
         return self.b.fcmp_ordered("<", x, y)
@@ -84,10 +83,7 @@ class _Vectors:
 
     def total(self, x: Any) -> Any:
         """The sum of the lanes."""
-        kind = ir.FunctionType(ir.FloatType(), [ir.FloatType(), _FLOATS])
-        name = f"llvm.vector.reduce.fadd.v{LANES}f32"
-        function = cgutils.get_or_insert_function(self.b.module, kind, name)
-        return self.b.call(function, [ir.Constant(ir.FloatType(), 0.0), x], fastmath=_SAFE)
+        return _total(self.b, x)
 
     @contextmanager
     def if_any(self, mask: Any) -> Iterator[None]:

@@ -162,7 +162,7 @@ def _plane(shape, di):
     return dx, dy, shape[3], -shape[5], shape[6], math.exp(-math.log(2.0) * shape[8] * di * di)
 
 
-@njit(parallel=True, fastmath=True, cache=True)
+@njit(parallel=True, cache=True)
 def _sum_slabs(shapes, boxes, density, starts, members, out, threads):
     """Add every Gaussian, density (N,), to out (I, J, K + LANES)."""
     stride = out.shape[2]
@@ -186,7 +186,7 @@ def _sum_slabs(shapes, boxes, density, starts, members, out, threads):
                         )
 
 
-@njit(parallel=True, fastmath=True, cache=True)
+@njit(parallel=True, cache=True)
 def _gather_all(shapes, boxes, density, gradient, sums, d_density, threads):
     """Add density w g times 1, d_i and d_i d_j to sums (N, 10), and write w g to d_density (N,).
 
@@ -196,7 +196,7 @@ def _gather_all(shapes, boxes, density, gradient, sums, d_density, threads):
     stride = gradient.shape[2]
     num_chunks = (len(boxes) + _CHUNK - 1) // _CHUNK
     for thread in prange(threads):
-        lanes = np.empty((3, LANES), np.float32)
+        moments = np.empty(6, np.float32)
         for chunk in range(thread, num_chunks, threads):
             for n in range(chunk * _CHUNK, min(len(boxes), (chunk + 1) * _CHUNK)):
                 total = 0.0
@@ -207,7 +207,7 @@ def _gather_all(shapes, boxes, density, gradient, sums, d_density, threads):
                     num_rows, num_columns = boxes[n, 3] - boxes[n, 2], boxes[n, 5] - boxes[n, 4]
                     m0, mk, my, mkk, mky, myy = plane_moments(
                         *(gradient, offset, stride, num_rows, num_columns, dx, dy, a, k, e),
-                        *(shapes[n, 2], lanes),
+                        *(shapes[n, 2], moments),
                     )
                     total += weight * m0
                     weight *= density[n]

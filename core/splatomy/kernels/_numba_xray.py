@@ -1,4 +1,4 @@
-"""The X-ray splatter on the CPU: projection, sums and gradients compiled by Numba.
+"""The X-ray splatter on the CPU: sums over all Gaussians and their gradients, compiled by Numba.
 
 Forward: Gaussians are binned to bands of image rows by a counting sort; each band is summed by one
 thread in the order of the Gaussians, so the image does not depend on the number of threads.
@@ -9,7 +9,6 @@ analytic chain rule (float64) takes them to its parameters. No atomics anywhere.
 from __future__ import annotations
 
 import math
-from collections import namedtuple
 from typing import Any
 
 import numba
@@ -25,106 +24,13 @@ from splatomy.kernels._numba_shared import (
     add_plane_block,
     arrays,
     bin_to_bands,
-    is_usable,
-    lattice_sum,
     plane_moments,
-    rotation_backward,
-    rotation_into,
 )
-from splatomy.kernels._torch import MAX_DENSITY, MAX_VARIANCE, MIN_DETERMINANT, NEAR_MM, lattice
+from splatomy.kernels._numba_xray_project import chain, make_work, project, to_parameters
+from splatomy.kernels._torch import MAX_DENSITY
 
 _BAND_ROWS = 16
 _CHUNK = 64
-_LATTICE = np.array(lattice(2), dtype=np.float64)
-
-_Work = namedtuple(
-    "_Work",
-    "rotation axes jacobian rows centre ray whitened covariance place d_mean2d d_covariance lanes "
-    "d_axes d_jacobian d_centre d_ray d_rotation",
-)
-"""One thread's scratch: the rotation, the scaled axes in the camera, J, J axes, and so on."""
-
-
-@njit(cache=True)
-def _make_work():
-    return _Work(
-        np.empty((3, 3)),
-        np.empty((3, 3)),
-        np.empty((2, 3)),
-        np.empty((2, 3)),
-        np.empty(3),
-        np.empty(3),
-        np.empty(3),
-        np.empty((2, 2)),
-        np.empty(2),
-        np.zeros(2),
-        np.zeros((2, 2)),
-        np.zeros((3, LANES), np.float32),
-        np.empty((3, 3)),
-        np.empty((2, 3)),
-        np.empty(3),
-        np.empty(3),
-        np.empty((3, 3)),
-    )
-
-
-@njit(cache=True)
-def _project(mean, quat, scale, intrinsics, pose, cell, work):
-    """Image mean (u, v), determinant of the covariance and peak line integral of one Gaussian.
-
-    Fills ``work``; the peak is 0 for a Gaussian to be skipped. Not fastmath: it judges what is finite.
-    """
-    if not is_usable(mean, quat, scale):
-        return 0.0, 0.0, 0.0, 0.0
-    rotation_into(quat, work.rotation)
-    for i in range(3):
-        work.centre[i] = pose[i, 3]
-        for j in range(3):
-            work.centre[i] += pose[i, j] * mean[j]
-            work.axes[i, j] = 0.0
-            for k in range(3):
-                work.axes[i, j] += pose[i, k] * work.rotation[k, j]
-    x, y, z = work.centre[0], work.centre[1], work.centre[2]
-    if not z > NEAR_MM:
-        return 0.0, 0.0, 0.0, 0.0
-    fx, skew, fy = intrinsics[0, 0], intrinsics[0, 1], intrinsics[1, 1]
-    slope_x, slope_y = (fx * x + skew * y) / z, fy * y / z
-    work.jacobian[0, 0], work.jacobian[0, 1], work.jacobian[0, 2] = fx / z, skew / z, -slope_x / z
-    work.jacobian[1, 0], work.jacobian[1, 1], work.jacobian[1, 2] = 0.0, fy / z, -slope_y / z
-    length = math.sqrt(x * x + y * y + z * z)
-    norm2 = 0.0
-    for j in range(3):
-        work.ray[j] = work.centre[j] / length
-    for j in range(3):
-        along = 0.0
-        for i in range(3):
-            along += work.axes[i, j] * work.ray[i]
-        work.whitened[j] = along / scale[j]
-        norm2 += work.whitened[j] ** 2
-        for i in range(3):
-            work.axes[i, j] *= scale[j]
-        for i in range(2):
-            work.rows[i, j] = 0.0
-            for k in range(3):
-                work.rows[i, j] += work.jacobian[i, k] * work.axes[k, j]
-    r0, r1 = work.rows[0], work.rows[1]
-    xx = r0[0] ** 2 + r0[1] ** 2 + r0[2] ** 2
-    xy = r0[0] * r1[0] + r0[1] * r1[1] + r0[2] * r1[2]
-    yy = r1[0] ** 2 + r1[1] ** 2 + r1[2] ** 2
-    c0, c1, c2 = (r0[1] * r1[2] - r0[2] * r1[1], r0[2] * r1[0] - r0[0] * r1[2], r0[0] * r1[1] - r0[1] * r1[0])
-    sharp = c0 * c0 + c1 * c1 + c2 * c2
-    determinant = sharp + cell * (xx + yy) + cell * cell
-    work.covariance[0, 0], work.covariance[1, 1] = xx + cell, yy + cell
-    work.covariance[0, 1] = work.covariance[1, 0] = xy
-    if not (xx + cell <= MAX_VARIANCE and yy + cell <= MAX_VARIANCE and determinant >= MIN_DETERMINANT):
-        return 0.0, 0.0, 0.0, 0.0
-    peak = math.sqrt(2 * math.pi / norm2)
-    u, v = slope_x + intrinsics[0, 2], slope_y + intrinsics[1, 2]
-    if cell > 0:
-        work.place[0], work.place[1] = u, v
-        ratio = lattice_sum(work.place, work.covariance, _LATTICE, work.d_mean2d, work.d_covariance)
-        peak *= math.sqrt(sharp / determinant) / ratio
-    return u, v, determinant, peak
 
 
 @njit(cache=True)
@@ -143,13 +49,11 @@ def _project_all(
     """Footprints (N, 6) dx dy a k e peak, and pixel boxes (N, 4) x0 x1 y0 y1, empty when skipped."""
     num_chunks = (len(means) + _CHUNK - 1) // _CHUNK
     for thread in prange(threads):
-        work = _make_work()
+        work = make_work()
         for chunk in range(thread, num_chunks, threads):
             for i in range(chunk * _CHUNK, min(len(means), (chunk + 1) * _CHUNK)):
                 boxes[i, :] = 0
-                u, v, determinant, peak = _project(
-                    means[i], quats[i], scales[i], intrinsics, pose, cell, work
-                )
+                u, v, determinant, peak = project(means[i], quats[i], scales[i], intrinsics, pose, cell, work)
                 if not (peak > 0.0 and abs(density[i]) <= MAX_DENSITY):
                     continue
                 xx, xy, yy = work.covariance[0, 0], work.covariance[0, 1], work.covariance[1, 1]
@@ -166,7 +70,7 @@ def _project_all(
                 footprints[i, 5] = peak
 
 
-@njit(parallel=True, fastmath=True, cache=True)
+@njit(parallel=True, cache=True)
 def _sum_bands(footprints, boxes, density, starts, members, image, threads):
     """Add every footprint to image (H, W + LANES)."""
     stride = image.shape[1]
@@ -198,90 +102,6 @@ def _sum_bands(footprints, boxes, density, starts, members, image, threads):
                     )
 
 
-@njit(cache=True)
-def _chain(moments, amplitude, determinant, cell, work):
-    """Gradients of the image mean and covariance (into work.d_*), and of the log amplitude (returned).
-
-    With P the inverse covariance and M the second moments: dL/dC2 = amplitude P M P / 2.
-    """
-    m0, mx, my, mxx, mxy, myy = moments
-    a = work.covariance[1, 1] / determinant
-    b = -work.covariance[0, 1] / determinant
-    c = work.covariance[0, 0] / determinant
-    log_peak = amplitude * m0
-    # With a cell, work.d_* hold the gradients of the logarithm of the lattice sum, which divides the peak.
-    share = log_peak if cell > 0 else 0.0
-    for i in range(2):
-        work.d_mean2d[i] *= -share
-        for j in range(2):
-            work.d_covariance[i, j] *= -share
-    work.d_mean2d[0] += amplitude * (a * mx + b * my)
-    work.d_mean2d[1] += amplitude * (b * mx + c * my)
-    p0x, p0y, p1x, p1y = a * mxx + b * mxy, a * mxy + b * myy, b * mxx + c * mxy, b * mxy + c * myy
-    half = 0.5 * amplitude
-    d_xx, d_xy, d_yy = half * (p0x * a + p0y * b), half * (p0x * b + p0y * c), half * (p1x * b + p1y * c)
-    if cell > 0:
-        # log sqrt(det(C2 - cell) / det(C2)).
-        xx, yy, xy = work.covariance[0, 0] - cell, work.covariance[1, 1] - cell, work.covariance[0, 1]
-        sharp = max(determinant - cell * (xx + yy) - cell * cell, MIN_DETERMINANT)
-        d_xx += 0.5 * log_peak * (yy / sharp - a)
-        d_xy += 0.5 * log_peak * (-xy / sharp - b)
-        d_yy += 0.5 * log_peak * (xx / sharp - c)
-    work.d_covariance[0, 0] += d_xx
-    work.d_covariance[1, 1] += d_yy
-    work.d_covariance[0, 1] += d_xy
-    work.d_covariance[1, 0] += d_xy
-    return log_peak
-
-
-@njit(cache=True)
-def _to_parameters(log_peak, quat, scale, intrinsics, pose, work, d_mean, d_quat, d_scale):
-    """Gradients of one Gaussian's parameters from those in ``work`` and of the log of its peak."""
-    d_axes, d_centre, d_rotation = work.d_axes, work.d_centre, work.d_rotation
-    d_jacobian, d_ray = work.d_jacobian, work.d_ray
-    d_axes[:, :], d_jacobian[:, :], d_rotation[:, :] = 0.0, 0.0, 0.0
-    d_centre[:], d_ray[:] = 0.0, 0.0
-    x, y, z = work.centre[0], work.centre[1], work.centre[2]
-    fx, skew, fy = intrinsics[0, 0], intrinsics[0, 1], intrinsics[1, 1]
-    for i in range(2):
-        for k in range(3):
-            # rows = jacobian axes and C2 = rows rows^T.
-            d_row = 2 * (
-                work.d_covariance[i, 0] * work.rows[0, k] + work.d_covariance[i, 1] * work.rows[1, k]
-            )
-            for j in range(3):
-                d_jacobian[i, j] += d_row * work.axes[j, k]
-                d_axes[j, k] += work.jacobian[i, j] * d_row
-        for j in range(3):
-            d_centre[j] += work.jacobian[i, j] * work.d_mean2d[i]
-    z2 = z * z
-    d_centre[0] -= d_jacobian[0, 2] * fx / z2
-    d_centre[1] -= (d_jacobian[0, 2] * skew + d_jacobian[1, 2] * fy) / z2
-    d_centre[2] -= (d_jacobian[0, 0] * fx + d_jacobian[0, 1] * skew + d_jacobian[1, 1] * fy) / z2
-    d_centre[2] += 2 * (d_jacobian[0, 2] * (fx * x + skew * y) + d_jacobian[1, 2] * fy * y) / (z2 * z)
-    # peak = sqrt(2 pi) / |whitened|, whitened_k = (camera rotation of axis k) . ray / scale_k.
-    norm2 = work.whitened[0] ** 2 + work.whitened[1] ** 2 + work.whitened[2] ** 2
-    length = math.sqrt(x * x + y * y + z * z)
-    for k in range(3):
-        d_whitened = -log_peak * work.whitened[k] / norm2
-        d_scale[k] = -d_whitened * work.whitened[k] / scale[k]
-        for i in range(3):
-            # axes holds axis k times scale k, whose gradient is taken apart below.
-            d_ray[i] += d_whitened * work.axes[i, k] / (scale[k] * scale[k])
-            for j in range(3):
-                d_rotation[j, k] += pose[i, j] * work.ray[i] * d_whitened / scale[k]
-    along = d_ray[0] * work.ray[0] + d_ray[1] * work.ray[1] + d_ray[2] * work.ray[2]
-    for i in range(3):
-        d_centre[i] += (d_ray[i] - along * work.ray[i]) / length
-        for k in range(3):
-            d_scale[k] += d_axes[i, k] * work.axes[i, k] / scale[k]
-            for j in range(3):
-                d_rotation[j, k] += pose[i, j] * d_axes[i, k] * scale[k]
-    for j in range(3):
-        d_mean[j] = pose[0, j] * d_centre[0] + pose[1, j] * d_centre[1] + pose[2, j] * d_centre[2]
-    rotation_backward(quat, d_rotation, d_quat)
-
-
 @njit(parallel=True, cache=True)
 def _backward_all(
     means,
@@ -305,7 +125,7 @@ def _backward_all(
     stride = image.shape[1]
     num_chunks = (len(means) + _CHUNK - 1) // _CHUNK
     for thread in prange(threads):
-        work = _make_work()
+        work = make_work()
         for chunk in range(thread, num_chunks, threads):
             for i in range(chunk * _CHUNK, min(len(means), (chunk + 1) * _CHUNK)):
                 if boxes[i, 1] <= boxes[i, 0]:
@@ -324,15 +144,13 @@ def _backward_all(
                     k,
                     e,
                     dx,
-                    work.lanes,
+                    work.moments,
                 )
-                _, _, determinant, peak = _project(
-                    means[i], quats[i], scales[i], intrinsics, pose, cell, work
-                )
+                _, _, determinant, peak = project(means[i], quats[i], scales[i], intrinsics, pose, cell, work)
                 d_density[i] = peak * moments[0]
-                log_peak = _chain(moments, peak * density[i], determinant, cell, work)
+                log_peak = chain(moments, peak * density[i], determinant, cell, work)
                 d_means2d[i, 0], d_means2d[i, 1] = work.d_mean2d[0], work.d_mean2d[1]
-                _to_parameters(
+                to_parameters(
                     log_peak,
                     quats[i],
                     scales[i],

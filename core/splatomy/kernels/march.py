@@ -12,7 +12,7 @@ from splatomy.geometry.cameras import Cameras
 from splatomy.geometry.conebeam import rays
 
 
-@njit(fastmath=True, cache=True)
+@njit(cache=True)
 def _bilinear(flat, base, b, c, size_b, size_c, stride_b, stride_c):  # type: ignore[no-untyped-def]
     ib, ic = min(max(int(b), 0), size_b - 2), min(max(int(c), 0), size_c - 2)
     fb, fc = np.float32(b - ib), np.float32(c - ic)
@@ -23,7 +23,7 @@ def _bilinear(flat, base, b, c, size_b, size_c, stride_b, stride_c):  # type: ig
     return low + (high - low) * fb
 
 
-@njit(parallel=True, fastmath=True, cache=True)
+@njit(parallel=True, cache=True)
 def _march(flat, shape, origin, directions, index_from_world):  # type: ignore[no-untyped-def]
     height, width, _ = directions.shape
     strides = (shape[1] * shape[2], shape[2], 1)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from splatomy.checks import check_shapes
+from splatomy.kernels import _gpu_harmonics, _gpu_runtime
 
 MAX_DEGREE = 3
 C0 = 0.5 / math.sqrt(math.pi)
@@ -81,6 +82,14 @@ def colours_from_sh(coefficients: Tensor, directions: Tensor, degree: int | None
     count = num_coefficients(degree)
     if coefficients.shape[1] < count:
         raise ValueError(f"degree {degree} needs {count} coefficients, got {coefficients.shape[1]}")
+    if (
+        coefficients.device.type == "cuda"
+        and coefficients.device == directions.device
+        and coefficients.dtype == directions.dtype == torch.float32
+        and _gpu_runtime.usable(_gpu_harmonics.PARTS, coefficients.device)
+    ):
+        colours: Tensor = _gpu_harmonics.Shade.apply(coefficients, directions, degree)
+        return colours
     summed = torch.einsum("nk,nkc->nc", basis(directions, degree), coefficients[:, :count])
     return (summed + 0.5).clamp_min(0.0)
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from splatomy.checks import check_shapes
-from splatomy.kernels import _torch_surfel
+from splatomy.kernels import _gpu_runtime, _gpu_surfel, _torch_surfel
 from splatomy.kernels._torch_surfel import Sums
 from splatomy.kernels.xray import check_alike
 
-Backend = Literal["auto", "torch", "numba", "gsplat"]
+Backend = Literal["auto", "torch", "numba", "gpu", "gsplat"]
 MIN_ALPHA = _torch_surfel.MIN_ALPHA
 MAX_DEPTH_MM = 1e7
 
@@ -43,17 +43,21 @@ class SurfelRender(NamedTuple):
 
 def resolve_backend(
     backend: Backend, reference: Tensor, intrinsics_gradient: bool = False
-) -> Literal["torch", "numba", "gsplat"]:
-    """The backend to use; for "auto": numba for float32 on the CPU, gsplat for float32 on CUDA, else torch.
+) -> Literal["torch", "numba", "gpu", "gsplat"]:
+    """The backend to use; for "auto": numba for float32 on the CPU, gpu for that on CUDA, else torch.
+
+    Where our own CUDA kernels cannot be compiled or loaded, a warning says why, once, and "auto" takes
+    gsplat.
 
     Raises:
         ValueError: the backend is unknown, or was asked for what it cannot do.
+        MissingBackendError: "gpu" was asked for, and its program cannot be compiled or loaded.
     """
-    if backend not in ("auto", "torch", "numba", "gsplat"):
-        raise ValueError(f'backend must be "auto", "torch", "numba" or "gsplat", got {backend!r}')
+    if backend not in ("auto", "torch", "numba", "gpu", "gsplat"):
+        raise ValueError(f'backend must be "auto", "torch", "numba", "gpu" or "gsplat", got {backend!r}')
     kind = reference.device.type
     fast = reference.dtype == torch.float32 and not intrinsics_gradient
-    if backend in ("numba", "gsplat"):
+    if backend in ("numba", "gpu", "gsplat"):
         wanted = "cpu" if backend == "numba" else "cuda"
         if not fast or kind != wanted:
             raise ValueError(
@@ -61,9 +65,13 @@ def resolve_backend(
                 f"intrinsics, got {reference.dtype} on {reference.device}"
                 + (" with such a gradient" if intrinsics_gradient else "")
             )
+        if backend == "gpu":
+            _gpu_runtime.program(_gpu_surfel.PARTS, reference.device)
         return backend
     if backend == "auto" and fast and kind in ("cpu", "cuda"):
-        return "numba" if kind == "cpu" else "gsplat"
+        if kind == "cpu":
+            return "numba"
+        return "gpu" if _gpu_runtime.usable(_gpu_surfel.PARTS, reference.device) else "gsplat"
     return "torch"
 
 
@@ -105,31 +113,38 @@ def splat_surfels(
     outside the limits of ``_torch`` or of [0, 1] are skipped and get zero gradients.
 
     All backends give the gradients of the surfels and of the pose, the torch backend those of the
-    intrinsics too. The numba backend is the same for any number of threads. The gsplat backend skips a
-    surfel that reaches nearer than near_mm as a whole and needs intrinsics without skew.
+    intrinsics too. The numba backend is the same for any number of threads. The gpu backend's image is always
+    the same; its gradients are so under ``torch.use_deterministic_algorithms``, and it draws nothing with a
+    camera on the device that is not finite. The gsplat backend skips a surfel that reaches nearer than
+    near_mm as a whole and needs intrinsics without skew.
 
     Raises:
-        ValueError: shapes, types or devices disagree, or the camera is not finite.
-        MissingBackendError: gsplat is to be used and not installed.
+        ValueError: shapes, types or devices disagree, or the camera, if on the host, is not finite.
+        MissingBackendError: gpu or gsplat is to be used and cannot be.
 
     Source: 2DGS (Huang et al. 2024), as in sheet endo-dynamic-2dgs, sections 2.3 and 2.4. The low-pass is
     centred on the projected centre, as in the paper; the depth is the mean in 1/z, which a tilted
     surfel's own plane makes exact.
     """
-    check_shapes(
-        means_mm=(means_mm, "N 3"),
-        quats_wxyz=(quats_wxyz, "N 4"),
-        scales_mm=(scales_mm, "N 2"),
-        opacity=(opacity, "N"),
-        colours=(colours, "N C"),
-        intrinsics=(intrinsics, "3 3"),
-        camera_from_world=(camera_from_world, "4 4"),
-    )
-    rest = {"quats_wxyz": quats_wxyz, "scales_mm": scales_mm, "opacity": opacity, "colours": colours}
+    count = (len(means_mm),)
+    shapes = (means_mm.shape, quats_wxyz.shape, scales_mm.shape, opacity.shape, colours.shape[:-1])
+    if shapes != ((*count, 3), (*count, 4), (*count, 2), count, count) or (
+        intrinsics.shape != (3, 3) or camera_from_world.shape != (4, 4)
+    ):
+        check_shapes(
+            means_mm=(means_mm, "N 3"),
+            quats_wxyz=(quats_wxyz, "N 4"),
+            scales_mm=(scales_mm, "N 2"),
+            opacity=(opacity, "N"),
+            colours=(colours, "N C"),
+            intrinsics=(intrinsics, "3 3"),
+            camera_from_world=(camera_from_world, "4 4"),
+        )
+    alike = {"quats_wxyz": quats_wxyz, "scales_mm": scales_mm, "opacity": opacity, "colours": colours}
     if background is not None:
         check_shapes(colours=(colours, "N C"), background=(background, "C"))
-        rest["background"] = background
-    check_alike(means_mm, **rest)
+        alike["background"] = background
+    check_alike(means_mm, **alike)
     _check_view(intrinsics, camera_from_world, width_px, height_px, near_mm)
     if screen_gradient is not None:
         check_shapes(means_mm=(means_mm, "N 3"), screen_gradient=(screen_gradient, "N 2"))
@@ -139,6 +154,10 @@ def splat_surfels(
     chosen = resolve_backend(backend, means_mm, intrinsics_gradient)
     camera = (intrinsics.to(means_mm.device), camera_from_world.to(means_mm.device))
     surfels = (means_mm, quats_wxyz, scales_mm, opacity, colours)
+    if chosen == "gpu":
+        view = (camera[1].double(), camera[0].detach().double(), (width_px, height_px))
+        rest = (background, *view, (near_mm, MAX_DEPTH_MM), screen_gradient)
+        return SurfelRender(*_gpu_surfel.Splat.apply(*surfels, *rest))
     arguments: list[Any] = [*surfels, *camera, width_px, height_px, near_mm, screen_gradient]
     # Imported on use: Numba takes a second to load, and gsplat exists only next to CUDA.
     if chosen == "numba":
@@ -173,10 +192,14 @@ def _finish(sums: Sums, background: Tensor | None, near_mm: float) -> SurfelRend
 def _check_view(
     intrinsics: Tensor, camera_from_world: Tensor, width_px: int, height_px: int, near_mm: float
 ) -> None:
-    if not (torch.isfinite(intrinsics).all() and torch.isfinite(camera_from_world).all()):
+    # To look at a camera on a device would make the host wait for it.
+    if camera_from_world.device.type == "cpu" and not torch.isfinite(camera_from_world).all():
         raise ValueError("the camera holds NaN or infinity")
-    if not (intrinsics[0, 0] > 0 and intrinsics[1, 1] > 0):
-        raise ValueError("the focal lengths must be positive")
+    if intrinsics.device.type == "cpu":
+        if not torch.isfinite(intrinsics).all():
+            raise ValueError("the camera holds NaN or infinity")
+        if not (intrinsics[0, 0] > 0 and intrinsics[1, 1] > 0):
+            raise ValueError("the focal lengths must be positive")
     if width_px < 1 or height_px < 1:
         raise ValueError(f"the image must have pixels, got {width_px} x {height_px}")
     if not 0 < near_mm < MAX_DEPTH_MM:

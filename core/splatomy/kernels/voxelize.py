@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from splatomy.checks import check_shapes
-from splatomy.kernels import _torch
+from splatomy.kernels import _gpu_voxelize, _torch
 from splatomy.kernels.xray import CUTOFF_SIGMA, Backend, check_alike, resolve_backend
 
 
@@ -39,11 +39,13 @@ def voxelize(
     cutoff_sigma: half size in standard deviations of a Gaussian's box of voxels.
 
     Gaussians with a parameter that is not finite or outside the limits of ``_torch`` are skipped and
-    get zero gradients. Both backends give the gradients of all four parameters; the numba backend is
-    float32 and gives the same values for any number of threads.
+    get zero gradients. All backends give the gradients of all four parameters; the numba backend is
+    float32 and gives the same values for any number of threads. The gpu backend adds up a volume in no
+    fixed order, unless under ``torch.use_deterministic_algorithms``.
 
     Raises:
         ValueError: shapes, types or devices disagree, or the affine is singular or not finite.
+        MissingBackendError: the gpu backend was asked for and cannot be used here.
 
     Source: sheet dsa-4drgs, section 6; the box average and its normalisation (``lattice_ratio``) are ours.
     """
@@ -56,7 +58,7 @@ def voxelize(
     )
     check_alike(means_mm, quats_wxyz=quats_wxyz, scales_mm=scales_mm, density_per_mm=density_per_mm)
     _check_grid(shape, affine_mm, supersample, cutoff_sigma)
-    chosen = resolve_backend(backend, means_mm)
+    chosen = resolve_backend(backend, means_mm, gpu_parts=_gpu_voxelize.PARTS)
     fine_shape = (shape[0] * supersample, shape[1] * supersample, shape[2] * supersample)
     affine = affine_mm.detach().double().to(means_mm.device if chosen == "torch" else "cpu").clone()
     # Voxel 0's samples lie on both sides of its centre.
@@ -67,6 +69,8 @@ def voxelize(
     cell_variance = 1 / 12 if box_average else 0.0
     if chosen == "torch":
         volume = _torch.voxelize(*arguments, cell_variance)
+    elif chosen == "gpu":
+        volume = _gpu_voxelize.Voxelize.apply(*arguments, cell_variance)
     else:
         # Imported on use: Numba takes a second to load, and a GPU run never needs it.
         from splatomy.kernels._numba_voxelize import Voxelize
@@ -80,8 +84,8 @@ def voxelize(
 def _check_grid(
     shape: tuple[int, int, int], affine_mm: Tensor, supersample: int, cutoff_sigma: float
 ) -> None:
-    if len(shape) != 3 or min(shape) < 1:
-        raise ValueError(f"shape must be three positive sizes, got {tuple(shape)}")
+    if len(shape) != 3 or min(shape) < 1 or max(shape) > _gpu_voxelize.MAX_SIZE:
+        raise ValueError(f"shape must be three sizes from 1 to {_gpu_voxelize.MAX_SIZE}, got {tuple(shape)}")
     if not torch.isfinite(affine_mm).all():
         raise ValueError("affine_mm holds NaN or infinity")
     axes = affine_mm[:3, :3].double()

@@ -81,6 +81,35 @@ def visible_metrics(prediction: Images, observed: Images, occluded: Bool) -> dic
     }
 
 
+def published_metrics(
+    prediction: Images,
+    observed: Images,
+    occluded: Bool,
+    depth: NDArray[np.floating] | None = None,
+    observed_depth: NDArray[np.floating] | None = None,
+) -> dict[str, float]:
+    """psnr, psnr_masked, ssim and depth_rmse as the papers on EndoNeRF's and StereoMIS's clips print them.
+
+    prediction, observed: (T, H, W, 3), rounded to 8 bits here as their files are. psnr: zero-filled, which
+    flatters; psnr_masked: over tissue, mean over images ("PSNR*"). depth, observed_depth: (T, H, W); both
+    are cut to whole numbers from 0 to 255, then compared where both are known and tissue is seen.
+
+    Source: evaluation of Deform3DGS and Diff2DGS; PSNR* of EndoGaussian.
+    """
+    mine, theirs = (np.rint(images.clip(0, 1) * 255) / 255 for images in (prediction, observed))
+    single = [psnr(p[None], o[None], ~h[None], data_range=1.0) for p, o, h in zip(mine, theirs, occluded)]
+    found = {
+        "psnr": psnr_zero_filled(mine, theirs, occluded),
+        "psnr_masked": float(np.nanmean(single)) if np.isfinite(single).any() else float("nan"),
+        "ssim": ssim_zero_filled(mine, theirs, occluded),
+    }
+    if depth is not None and observed_depth is not None:
+        both = ~occluded & np.isfinite(depth) & np.isfinite(observed_depth)
+        a, b = (np.trunc(d[both].clip(0, 255)) for d in (depth, observed_depth))
+        found["depth_rmse"] = float(np.sqrt(np.mean((a - b) ** 2))) if both.any() else float("nan")
+    return found
+
+
 def hidden_metrics(
     prediction: Images, truth: Images, occluded: Bool, never_seen: Bool | None = None
 ) -> dict[str, float]:
@@ -156,12 +185,12 @@ def transplanted_psnr(prediction: Images, observed: Images, transplanted: Bool) 
     return psnr(prediction, observed, transplanted, data_range=1.0)
 
 
-def flicker(images: Images, occluded: Bool) -> float:
+def flicker(images: Images, occluded: Bool, outside: Bool | None = None) -> float:
     """Change along the motion inside the hole beyond that of the observed tissue, in [0, 1]; needs no truth.
 
     Mean |I_t - warp(I_{t-1})| over hidden pixels minus the same over visible ones, with dense optical flow
     between the given images (T, H, W, 3); 0 = the hole is as steady as what was seen. NaN for less than two
-    frames or without hidden or visible pixels.
+    frames or without hidden or visible pixels. outside: (H, W), True = no part of the picture.
 
     Source: the temporal warping error of Lai et al. (ECCV 2018); flow: DIS (Kroeger et al., ECCV 2016).
     """
@@ -177,6 +206,8 @@ def flicker(images: Images, occluded: Bool) -> float:
         there = (columns + flow[..., 0], rows + flow[..., 1])
         inside = (there[0] >= 0) & (there[0] <= occluded.shape[2] - 1)
         inside &= (there[1] >= 0) & (there[1] <= occluded.shape[1] - 1)
+        if outside is not None:
+            inside &= ~outside
         before = cv2.remap(images[t - 1].astype(np.float32), *there, cv2.INTER_LINEAR)
         change = np.abs(images[t] - before).mean(-1)
         was = cv2.remap(occluded[t - 1].astype(np.float32), *there, cv2.INTER_LINEAR)

@@ -70,7 +70,7 @@ def point_metrics(
 
 def surface_metrics(
     prediction: Mesh,
-    truth: Mesh,
+    truth: Mesh | Points,
     thresholds_mm: Sequence[float] = (0.5, 1.0, 2.0),
     *,
     count: int = 100_000,
@@ -78,11 +78,12 @@ def surface_metrics(
 ) -> dict[str, float]:
     """``point_metrics`` of area-sampled surfaces, without alignment, and ``chamfer_icp_sum_mm`` with it.
 
-    The finite spacing of the samples adds a floor of about half the mean spacing to each distance.
+    truth: a mesh, or the points (Q, 3) of a scan as they are. The finite spacing of the samples adds a floor
+    of about half the mean spacing to each distance.
     """
     # Different seeds: equal meshes must not score an exact, misleading zero.
     points = sample_surface(prediction, count, seed)
-    reference = sample_surface(truth, count, seed + 1)
+    reference = truth if isinstance(truth, np.ndarray) else sample_surface(truth, count, seed + 1)
     found = point_metrics(points, reference, thresholds_mm)
     moved = icp(points[:: max(1, count // _ICP_POINTS)], reference)
     aligned = points @ moved[:3, :3].T + moved[:3, 3]

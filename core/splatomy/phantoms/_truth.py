@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numba
@@ -13,6 +14,7 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 from skimage.measure import marching_cubes
 
+from splatomy.background import beside
 from splatomy.capture import Grid
 from splatomy.events import Progress, Task
 from splatomy.phantoms import _bolus, _projector
@@ -20,6 +22,9 @@ from splatomy.phantoms._tree import Tree
 from splatomy.scene import Mesh, Volume
 
 Float = NDArray[np.float64]
+
+_BRICK = 24
+_BRICKS_AT_ONCE = 100
 
 
 @dataclass(frozen=True)
@@ -155,37 +160,54 @@ def tree_truth(
 
 def tree_surface(elements: Float, spacing_mm: float) -> Task[Mesh]:
     """The zero level of the exact signed distance, from bricks whose shared faces are welded."""
-    n = 24
-    edge = n * spacing_mm
+    edge = _BRICK * spacing_mm
     low = np.floor(elements.reshape(-1, 4)[:, :3].min(0) / edge - 1.0)
     middle = (elements[:, :3] + elements[:, 4:7]) / 2
     reach = np.maximum(elements[:, 3], elements[:, 7]) + np.linalg.norm(middle - elements[:, :3], axis=1)
     high = np.ceil(elements.reshape(-1, 4)[:, :3].max(0) / edge + 1.0)
     bricks = np.stack(np.meshgrid(*(np.arange(a, b) for a, b in zip(low, high)), indexing="ij"), -1)
     bricks = bricks.reshape(-1, 3)
-    far = 2.5 * spacing_mm
-    radius = edge * np.sqrt(3) / 2 + far
-    near = cKDTree(middle).query_ball_point((bricks + 0.5) * edge, radius + reach.max())
-    vertices, faces, count = [], [], 0
-    for number, (brick, found) in enumerate(zip(bricks, near)):
-        if number % 200 == 0:
-            yield Progress("surface", number, len(bricks))
-        gap = np.linalg.norm(middle[found] - (brick + 0.5) * edge, axis=1) - reach[found]
-        chosen = np.sort(np.asarray(found, dtype=np.int64)[gap < radius])
+    reached_mm = edge * np.sqrt(3) / 2 + 2.5 * spacing_mm
+    near = cKDTree(middle).query_ball_point((bricks + 0.5) * edge, reached_mm + reach.max())
+    found: list[tuple[Float, NDArray[np.int64]]] = []
+    for start in range(0, len(bricks), _BRICKS_AT_ONCE):
+        chosen = []
+        for brick, close in zip(bricks[start:][:_BRICKS_AT_ONCE], near[start:]):
+            gap = np.linalg.norm(middle[close] - (brick + 0.5) * edge, axis=1) - reach[close]
+            chosen.append((brick, np.sort(np.asarray(close, dtype=np.int64)[gap < reached_mm])))
+        yield Progress("surface", start, len(bricks))
+        work = partial(_brick_surfaces, elements, chosen, spacing_mm)
+        found += yield from beside("surface", start, len(bricks), work)
+    done = len(bricks)
+    return (yield from beside("surface", done, done, partial(_welded, found, spacing_mm)))
+
+
+def _brick_surfaces(
+    elements: Float, bricks: list[tuple[NDArray[np.int64], NDArray[np.int64]]], spacing_mm: float
+) -> list[tuple[Float, NDArray[np.int64]]]:
+    """Points in units of ``spacing_mm`` and faces in each brick (its place and its elements) with a wall."""
+    found = []
+    for brick, chosen in bricks:
         if not len(chosen):
             continue
-        field_mm = _brick_distance(elements, chosen, brick * edge, spacing_mm, n + 1, far)
+        low_mm, far_mm = brick * (_BRICK * spacing_mm), 2.5 * spacing_mm
+        field_mm = _brick_distance(elements, chosen, low_mm, spacing_mm, _BRICK + 1, far_mm)
         if field_mm.min() >= 0 or field_mm.max() <= 0:
             continue
         points, triangles, _, _ = marching_cubes(field_mm, 0.0, gradient_direction="descent")
-        vertices.append(points.astype(np.float64) + brick * n)
-        faces.append(triangles + count)
-        count += len(points)
-    points = np.concatenate(vertices)
+        found.append((points.astype(np.float64) + brick * _BRICK, triangles))
+    return found
+
+
+def _welded(parts: list[tuple[Float, NDArray[np.int64]]], spacing_mm: float) -> Mesh:
+    """One mesh of all parts, their points at one place joined."""
+    points = np.concatenate([part[0] for part in parts])
+    starts = np.cumsum([0, *(len(part[0]) for part in parts)])
+    faces = np.concatenate([part[1] + start for part, start in zip(parts, starts)])
     _, kept, weld = np.unique(
         np.round(points * 1024).astype(np.int64), axis=0, return_index=True, return_inverse=True
     )
-    triangles = weld.ravel()[np.concatenate(faces)]
+    triangles = weld.ravel()[faces]
     a, b, c = triangles.T
     triangles = triangles[(a != b) & (b != c) & (a != c)]
     return Mesh((points[kept] * spacing_mm).astype(np.float32), triangles.astype(np.int32))

@@ -7,10 +7,12 @@ method of this package meets its own model in the data.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from splatomy.background import beside
 from splatomy.errors import InputError
 from splatomy.events import Progress, Task
 from splatomy.geometry.cameras import Cameras
@@ -265,12 +267,13 @@ class _Set:
 def _built(p: TissuePreset, seed: int) -> Task[_Set]:
     yield Progress("grow", 0, 3)
     times_s = p.duration_s * np.arange(p.frames) / max(p.frames, 1)
-    shape, instruments = _scene(p, seed, times_s)
+    shape, instruments = yield from beside("grow", 0, 3, partial(_scene, p, seed, times_s))
     yield Progress("grow", 1, 3)
     cameras = _left_cameras(p, np.random.default_rng([seed, 2]), times_s)
-    radius = _shaft_radius(p, instruments, cameras)
+    radius = yield from beside("grow", 1, 3, partial(_shaft_radius, p, instruments, cameras))
     yield Progress("grow", 2, 3)
-    maps = tissue_texture(np.random.default_rng([seed, 3]), _PATCH_MM, p.texels_per_mm)
+    rng = np.random.default_rng([seed, 3])
+    maps = yield from beside("grow", 2, 3, partial(tissue_texture, rng, _PATCH_MM, p.texels_per_mm))
     # One lamp between both eyes lights both pictures alike.
     lamp = np.array([0.5 * p.baseline_mm, 0.0, 0.0])
     return _Set(p, seed, times_s, shape, maps, instruments, radius, cameras, lamp)
@@ -305,7 +308,7 @@ def _film_left(s: _Set) -> Task[_Film]:
         yield Progress("film", frame, p.frames)
         nodes = s.shape.nodes_mm(float(s.times_s[frame]))
         pose, intrinsics = cameras.camera_from_world[frame], cameras.intrinsics[frame]
-        view = s.view(cameras, frame, nodes, s.lamp_mm)
+        view = yield from beside("film", frame, p.frames, partial(s.view, cameras, frame, nodes, s.lamp_mm))
         if frame == 0:
             gain = p.exposure / float(np.median(view.clean.mean(-1)))
         centres = _render.cast_tissue(
@@ -314,7 +317,8 @@ def _film_left(s: _Set) -> Task[_Film]:
         cones, _ = _parts(s.instruments, frame, s.radius_mm, pose)
         vertices[frame] = nodes.reshape(-1, 3)
         depth[frame], occluded[frame] = centres.depth_mm, view.covered
-        observed[frame] = _render.nearest_depth(centres.depth_mm, cones, intrinsics, view.covered)
+        nearest = partial(_render.nearest_depth, centres.depth_mm, cones, intrinsics, view.covered)
+        observed[frame] = yield from beside("film", frame, p.frames, nearest)
         nearest_node[frame] = np.rint(centres.row) * s.shape.relief_mm.shape[1] + np.rint(centres.column)
         seen_frames += _shown(nodes, cameras[frame], centres.depth_mm, view.covered)
         rgb[frame] = srgb_from_linear(gain * view.clean)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from splatomy.background import beside
 from splatomy.capture import Grid
 from splatomy.checks import check_shapes
 from splatomy.errors import InputError
@@ -250,14 +252,16 @@ def _project(
         values = truth.curves.attenuation(times_s)
         for part in _chunks(p):
             yield Progress("project", part.start, p.frames)
-            out[part] = _projector.project_elements(elements, values[part], cameras[part], p.subrays)
+            work = partial(_projector.project_elements, elements, values[part], cameras[part], p.subrays)
+            out[part] = yield from beside("project", part.start, p.frames, work)
         return out
     peaks = truth.dense(np.asarray(truth.occupancy.sum(1)).ravel())
     marcher = _projector.VoxelProjector(peaks.values > 0, truth.grid.affine_mm)
     for frame in range(p.frames):
         yield Progress("project", frame, p.frames)
         density = truth.dense(truth.occupancy @ truth.curves.attenuation(times_s[frame])[0])
-        out[frame] = marcher.project(density.values, cameras[frame])
+        work = partial(marcher.project, density.values, cameras[frame])
+        out[frame] = yield from beside("project", frame, p.frames, work)
     return out
 
 
@@ -273,7 +277,8 @@ def _expose(
         yield Progress("expose", frame, p.frames)
         before = after = np.zeros(projections.shape[1:], np.float32)
         if p.background:
-            before = after = _projector.project_ellipsoids(head, values, cameras[frame])[0]
+            work = partial(_projector.project_ellipsoids, head, values, cameras[frame])
+            before = after = (yield from beside("expose", frame, p.frames, work))[0]
             if not still:
                 moved = head + np.concatenate([motion_mm[frame], np.zeros(3)])
                 after = _projector.project_ellipsoids(moved, values, cameras[frame])[0]
@@ -292,6 +297,19 @@ def _peaks(truth: _truth.Truth, times_s: Float) -> Task[NDArray[np.float64]]:
             yield Progress("truth", frame, len(curves))
         np.maximum(peak, truth.occupancy @ values, out=peak)
     return peak
+
+
+def _volumes(
+    truth: _truth.Truth, label: NDArray[np.uint8], peak: NDArray[np.float64], times_s: Float
+) -> dict[str, Volume]:
+    """The voxel fields of a ``VesselPhantom`` that follow from its truth."""
+    curves = truth.curves
+    return {
+        "volume": truth.dense(peak),
+        "volume_mean": truth.dense(truth.occupancy @ curves.attenuation(times_s).mean(0)),
+        "arrival": _truth.averages(truth, label, curves.arrival_s),
+        "mean_time": _truth.averages(truth, label, curves.mean_time_s),
+    }
 
 
 def _chosen(preset: str | VesselPreset) -> VesselPreset:
@@ -328,7 +346,7 @@ def make_vessels(
             peak_per_mm=flow.peak_per_mm[samples],
         )  # fmt: skip
         yield Progress("voxelise", 0, 1)
-        truth, label = _truth.tree_truth(elements, curves, grid)
+        truth, label = yield from beside("voxelise", 0, 1, partial(_truth.tree_truth, elements, curves, grid))
         surface = yield from _truth.tree_surface(elements, min(0.5 * p.voxel_mm, 0.5 * p.tip_radius_mm))
         arrival_s, mean_time_s = flow.arrival_s, flow.mean_time_s
         note = f"grown vessels, {tree.length_mm:.0f} mm, seed {seed}"
@@ -347,6 +365,7 @@ def make_vessels(
     peak = yield from _peaks(truth, times_s)
     projections = yield from _project(p, truth, elements, cameras, times_s)
     mask_run, fill_run = yield from _expose(p, projections, cameras, motion_mm, seed)
+    volumes = yield from beside("voxelise", 1, 1, partial(_volumes, truth, label, peak, times_s))
     return VesselPhantom(
         mask_run=mask_run,
         fill_run=fill_run,
@@ -361,8 +380,6 @@ def make_vessels(
         projections=projections,
         motion_mm=motion_mm,
         grid=grid,
-        volume=truth.dense(peak),
-        volume_mean=truth.dense(truth.occupancy @ truth.curves.attenuation(times_s).mean(0)),
         label=label,
         surface=surface,
         centreline_mm=tree.points_mm,
@@ -371,9 +388,8 @@ def make_vessels(
         branch=tree.branch,
         arrival_s=arrival_s,
         mean_time_s=mean_time_s,
-        arrival=_truth.averages(truth, label, truth.curves.arrival_s),
-        mean_time=_truth.averages(truth, label, truth.curves.mean_time_s),
         world_shift_mm=shift,
         provenance=("simulated DSA", note),
         truth=truth,
+        **volumes,
     )

@@ -7,8 +7,10 @@ import importlib.util
 import multiprocessing
 import tempfile
 import time
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -28,27 +30,48 @@ def colmap_installed() -> bool:
     return importlib.util.find_spec("pycolmap") is not None
 
 
-def _solve(folder: str, intrinsics: Float, sender: Connection) -> None:
-    """In the child process: sends (frame numbers, camera_from_world (N, 3, 4)) of the largest model."""
+@dataclass(frozen=True)
+class ColmapModel:
+    """What COLMAP found of M of the frames, in a world of arbitrary scale.
+
+    frames: (M,) their numbers. camera_from_world: (M, 4, 4). lens: focal length, principal point x and y (px,
+    pixel centres at integers) and one radial coefficient. points: (P, 3), colours: (P, 3) in [0, 1].
+    """
+
+    frames: NDArray[np.int64]
+    camera_from_world: Float
+    lens: tuple[float, float, float, float]
+    points: Float
+    colours: Float
+
+
+def _solve(folder: str, intrinsics: Float, refine: bool, sender: Connection) -> None:
+    """In the child process: sends the parts of a ColmapModel of the largest model, or None."""
     import pycolmap
 
     pycolmap.logging.minloglevel = 3
+    pycolmap.set_random_seed(0)
     root = Path(folder)
     fx, fy, cx, cy = intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2], intrinsics[1, 2]
     # COLMAP's pixel centres lie at halves.
+    known = f"{fx},{fy},{cx + 0.5},{cy + 0.5}"
     reader = pycolmap.ImageReaderOptions(
-        camera_model="PINHOLE",
-        camera_params=f"{fx},{fy},{cx + 0.5},{cy + 0.5}",
+        camera_model="SIMPLE_RADIAL" if refine else "PINHOLE",
+        camera_params=f"{fx},{cx + 0.5},{cy + 0.5},0" if refine else known,
         mask_path=str(root / "masks"),
     )
     database = root / "database.db"
     pycolmap.extract_features(
         database, root / "images", camera_mode=pycolmap.CameraMode.SINGLE, reader_options=reader
     )
-    pycolmap.match_exhaustive(database)
+    # With several threads the result depends on which of them is first.
+    matching, verification = pycolmap.FeatureMatchingOptions(), pycolmap.TwoViewGeometryOptions()
+    matching.num_threads, verification.ransac.random_seed = 1, 0
+    pycolmap.match_exhaustive(database, matching, verification_options=verification)
     options = pycolmap.IncrementalPipelineOptions(
-        ba_refine_focal_length=False, ba_refine_principal_point=False, ba_refine_extra_params=False
+        ba_refine_focal_length=refine, ba_refine_principal_point=False, ba_refine_extra_params=refine
     )
+    options.num_threads, options.random_seed = 1, 0
     (root / "models").mkdir()
     models = pycolmap.incremental_mapping(database, root / "images", root / "models", options)
     if not models:
@@ -56,11 +79,21 @@ def _solve(folder: str, intrinsics: Float, sender: Connection) -> None:
         return
     largest = max(models.values(), key=lambda model: model.num_reg_images())
     numbers, poses = [], []
-    for image in largest.images.values():
+    for image in sorted(largest.images.values(), key=lambda image: image.name):
         if image.has_pose:
             numbers.append(int(Path(image.name).stem))
             poses.append(image.cam_from_world().matrix())
-    sender.send((np.array(numbers), np.array(poses)))
+    params = next(iter(largest.cameras.values())).params
+    found = params if refine else (fx, cx + 0.5, cy + 0.5, 0.0)
+    lens = (float(found[0]), float(found[1]) - 0.5, float(found[2]) - 0.5, float(found[3]))
+    points = [p.xyz for _, p in sorted(largest.points3D.items())]
+    colours = [p.color for _, p in sorted(largest.points3D.items())]
+    sender.send(
+        (
+            np.array(numbers), np.array(poses), lens, np.array(points).reshape(-1, 3),
+            np.array(colours).reshape(-1, 3) / 255,
+        )
+    )  # fmt: skip
 
 
 def colmap_poses(capture: Capture, frames: NDArray[np.int64], timeout_s: float) -> Task[Float | None]:
@@ -71,6 +104,21 @@ def colmap_poses(capture: Capture, frames: NDArray[np.int64], timeout_s: float) 
     """
     if capture.cameras is None:
         raise ValueError("structure from motion needs intrinsics")
+    model = yield from colmap_model(capture, frames, capture.cameras.intrinsics[0], False, timeout_s)
+    if model is None:
+        return None
+    poses = np.full((len(capture), 4, 4), np.nan)
+    poses[model.frames] = model.camera_from_world
+    return poses
+
+
+def colmap_model(
+    capture: Capture, frames: NDArray[np.int64], intrinsics: Float, refine: bool, timeout_s: float
+) -> Task[ColmapModel | None]:
+    """The largest model of the given frames; None on failure or time-out. Hidden pixels give no features.
+
+    intrinsics: (3, 3) px of all frames. refine: they are a guess, and the lens may be distorted.
+    """
     with tempfile.TemporaryDirectory() as folder:
         images, masks = Path(folder) / "images", Path(folder) / "masks"
         images.mkdir()
@@ -82,19 +130,19 @@ def colmap_poses(capture: Capture, frames: NDArray[np.int64], timeout_s: float) 
                 mask[np.asarray(capture.occluded[t])] = 0
             cv2.imwrite(str(masks / f"{t:06d}.png.png"), mask)
             yield Progress("hand over frames", step + 1, len(frames))
-        answer = yield from _answer_of_child(folder, capture.cameras.intrinsics[0], timeout_s)
+        answer = yield from _answer_of_child(folder, intrinsics, refine, timeout_s)
     if answer is None:
         return None
-    poses = np.full((len(capture), 4, 4), np.nan)
-    poses[answer[0], :3] = answer[1]
-    poses[answer[0], 3] = [0, 0, 0, 1]
-    return poses
+    numbers, poses, lens, points, colours = answer
+    whole = np.tile(np.eye(4), (len(numbers), 1, 1))
+    whole[:, :3] = poses
+    return ColmapModel(numbers, whole, lens, points, colours)
 
 
-def _answer_of_child(folder: str, intrinsics: Float, timeout_s: float) -> Task[tuple[Float, Float] | None]:
+def _answer_of_child(folder: str, intrinsics: Float, refine: bool, timeout_s: float) -> Task[Any]:
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_solve, args=(folder, intrinsics, sender), daemon=True)
+    child = context.Process(target=_solve, args=(folder, intrinsics, refine, sender), daemon=True)
     child.start()
     sender.close()
     end = time.monotonic() + timeout_s
@@ -109,10 +157,9 @@ def _answer_of_child(folder: str, intrinsics: Float, timeout_s: float) -> Task[t
                 break
             yield Progress("structure from motion", 0, 1)
     finally:
-        if child.is_alive():
-            child.terminate()
-        child.join(1.0)
+        # It holds nothing but temporary files, and COLMAP would write a long trace about a milder signal.
         if child.is_alive():
             child.kill()
+        child.join(1.0)
         receiver.close()
     return answer

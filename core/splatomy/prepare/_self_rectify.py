@@ -22,6 +22,10 @@ RELATIVE_DEPTH = 60.0
 _RATIO = 0.8
 _PRIOR_ANGLE_RAD, _PRIOR_SLANT, _PRIOR_ZOOM = 0.03, 0.1, 0.02
 """Two eyes of an endoscope look nearly alike: spreads of rotation, slant of the baseline and zoom."""
+_FARTHEST = 4.0
+"""How many median depths the far end of a scene lies away at most; beyond, the pictures are shifted."""
+_FARTHEST_PERCENTILE = 2.0
+_SHIFT_ROUNDS = 3
 
 
 def grey_codes(picture: Image) -> NDArray[np.uint8]:
@@ -76,31 +80,54 @@ def clip_matches(
     return np.concatenate([p for p, _ in found]), np.concatenate([q for _, q in found])
 
 
+def one_geometry(left_px: Float, right_px: Float, tolerance_px: float) -> Bool:
+    """Which matched pixels (M, 2) of all frames together obey one epipolar geometry, (M,).
+
+    Source: Barath et al., MAGSAC++, CVPR 2020, for the fundamental matrix.
+    """
+    _, inliers = cv2.findFundamentalMat(left_px, right_px, cv2.USAC_MAGSAC, tolerance_px, 0.999, 5000)
+    if inliers is None:
+        return np.ones(len(left_px), np.bool_)
+    return np.asarray(inliers.ravel() > 0)
+
+
 def self_calibrated(left_px: Float, right_px: Float, intrinsics: Float) -> StereoRig | None:
     """The rig that explains matched pixels (M, 2) best and looks most like an endoscope, or None.
 
     intrinsics: (3, 3) px, known or assumed, of both eyes. The translation is scaled so that the matched
-    points lie ``RELATIVE_DEPTH`` away: depths have no unit. None: the points would lie behind the eyes.
+    points lie ``RELATIVE_DEPTH`` away: depths have no unit. Recorders often shift the pictures against
+    each other so that the working distance shows no parallax; rows do not tell by how much, so the least
+    shift is taken that keeps the scene's far end within ``_FARTHEST`` median depths. None: the points
+    would lie behind the eyes.
 
     Source: the Sampson distance (Hartley and Zisserman, 11.4.3) with Gaussian priors, robustly minimised.
     """
+    spread = np.array([_PRIOR_ANGLE_RAD] * 3 + [_PRIOR_SLANT] * 2 + [_PRIOR_ZOOM])
+    weight = np.sqrt(len(left_px))
+    shift_px, fitted = 0.0, np.zeros(6)
 
     def rig(p: Float, length: float = 1.0) -> StereoRig:
         right = intrinsics.copy()
         right[[0, 1], [0, 1]] *= np.exp(p[5])
+        right[0, 2] += shift_px
         shift = length * np.array([-1.0, p[3], p[4]]) / np.linalg.norm([1.0, p[3], p[4]])
         pose = rigid(rotation_from_vector(p[:3]), shift)
         return StereoRig(intrinsics, right, pose, np.zeros(5), np.zeros(5), metric=False)
 
-    spread = np.array([_PRIOR_ANGLE_RAD] * 3 + [_PRIOR_SLANT] * 2 + [_PRIOR_ZOOM])
-    weight = np.sqrt(len(left_px))
-
     def residuals(p: Float) -> Float:
         return np.concatenate([row_offsets(rig(p), left_px, right_px), 0.05 * weight * p / spread])
 
-    found = least_squares(residuals, np.zeros(6), loss="soft_l1", x_scale=spread, max_nfev=60)
-    depth = points_in_front(rig(found.x), left_px, right_px)
+    for _ in range(_SHIFT_ROUNDS):
+        fitted = least_squares(residuals, fitted, loss="soft_l1", x_scale=spread, max_nfev=60).x
+        # Disparities in px: rays that part in front of the eyes meet behind them, which counts negative.
+        disparity = intrinsics[0, 0] / points_in_front(rig(fitted), left_px, right_px)
+        far, middle = np.percentile(disparity, [_FARTHEST_PERCENTILE, 50])
+        missing = (middle / _FARTHEST - far) / (1 - 1 / _FARTHEST)
+        if missing < 0.1:
+            break
+        shift_px += float(missing)
+    depth = points_in_front(rig(fitted), left_px, right_px)
     ahead = np.isfinite(depth) & (depth > 0)
     if ahead.mean() < 0.8:
         return None
-    return rig(found.x, RELATIVE_DEPTH / float(np.median(depth[ahead])))
+    return rig(fitted, RELATIVE_DEPTH / float(np.median(depth[ahead])))

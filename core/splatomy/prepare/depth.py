@@ -11,13 +11,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from splatomy.ahead import made_ahead
 from splatomy.capture import Capture
 from splatomy.errors import InputError
 from splatomy.events import Notice, Progress, Task
 from splatomy.method import setting
 from splatomy.prepare import _falloff, _stereo
 from splatomy.prepare._given_depth import check_given_depth
-from splatomy.prepare._self_rectify import RELATIVE_DEPTH, clip_matches, self_calibrated
+from splatomy.prepare._self_rectify import RELATIVE_DEPTH, clip_matches, one_geometry, self_calibrated
 from splatomy.prepare._stereo import StereoRig
 
 __all__ = ["DepthConfig", "StereoPair", "StereoRig", "depth_storage", "estimate_depth"]
@@ -27,11 +28,14 @@ Image = NDArray[np.float32]
 Bool = NDArray[np.bool_]
 Storage = Callable[[tuple[int, ...], type[np.generic]], NDArray[Any]]
 
-_PROBED_FRAMES = 5
+_PROBED_FRAMES = 8
 _FEWEST_MATCHES = 40
 _FULL_WIDTH_PX = 640
+_SELF_OFFSET_PX = 1.5
 _SHADING_CONFIDENCE = 0.2
 _SHADING_SAMPLES = 8
+_MOST_PAIRS, _PAIRS_BYTES, _PAIR_BYTES_PER_PX = 8, 400e6, 160
+"""Pairs that are matched at a time, the memory they may take together, and what one takes."""
 
 
 @dataclass(frozen=True)
@@ -159,10 +163,16 @@ def _checked_rig(
         return pair.rig, config.near_mm, config.far_mm
     if capture.cameras is None:
         raise ValueError("stereo without calibration needs cameras")
-    rig = None
+    rig, offset = None, math.nan
+    allowed = _SELF_OFFSET_PX * max(width / _FULL_WIDTH_PX, 0.5)
     if len(left_px) >= _FEWEST_MATCHES:
+        # Frames that show no common scene obey the geometry of the others by chance only.
+        agree = one_geometry(left_px, right_px, allowed)
+        left_px, right_px = left_px[agree], right_px[agree]
         rig = self_calibrated(left_px, right_px, capture.cameras.intrinsics[0])
-    if rig is None:
+    if rig is not None:
+        offset = float(np.median(np.abs(_stereo.row_offsets(rig, left_px, right_px))))
+    if rig is None or offset > allowed:
         raise InputError(
             f"The two eyes cannot be laid over each other ({len(left_px)} features match); expected the left "
             "and right picture of one scene: check --layout, give --calibration, or use the left eye alone."
@@ -170,27 +180,30 @@ def _checked_rig(
     z = _stereo.points_in_front(rig, left_px, right_px)
     near, far = np.percentile(z[np.isfinite(z) & (z > 0)], [2, 98])
     text = (
-        "No calibration: the eyes' geometry was found from the pictures; depth is relative, without a unit."
+        f"No calibration: the eyes' geometry was found from the pictures ({len(left_px)} points lie "
+        f"{offset:.2f} px off their rows); depth is relative, without a unit."
     )
     yield Notice("warning", "self-rectified", text)
     return rig, 0.6 * float(near), 1.8 * float(far)
 
 
 def _straightened(capture: Capture, rig: StereoRig, storage: Storage) -> Task[Capture]:
-    """The capture without the left lens's distortion; pixels that nothing falls on count as hidden."""
+    """The capture without the left lens's distortion; pixels that nothing falls on count as outside."""
     frames, height, width, _ = capture.images.shape
     k = rig.left_intrinsics
     x, y = cv2.initUndistortRectifyMap(k, rig.left_distortion, np.eye(3), k, (width, height), cv2.CV_32FC1)
     images = storage(tuple(capture.images.shape), np.float32)
     occluded = storage((frames, height, width), np.bool_)
     whole = np.zeros((height, width), np.uint8)
+    border = whole if capture.outside is None else capture.outside.astype(np.uint8)
+    outside = cv2.remap(border, x, y, cv2.INTER_NEAREST, borderValue=1) > 0
     for t in range(frames):
         images[t] = cv2.remap(capture.images[t], x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         mask = _hidden(capture, t)
         part = whole if mask is None else mask.astype(np.uint8)
         occluded[t] = cv2.remap(part, x, y, cv2.INTER_NEAREST, borderValue=1) > 0
         yield Progress("straighten", t + 1, frames)
-    return capture.prepared("lens distortion removed", images=images, occluded=occluded)
+    return capture.prepared("lens distortion removed", images=images, occluded=occluded, outside=outside)
 
 
 def _from_stereo(capture: Capture, pair: StereoPair, config: DepthConfig, storage: Storage) -> Task[Capture]:
@@ -203,11 +216,16 @@ def _from_stereo(capture: Capture, pair: StereoPair, config: DepthConfig, storag
     depth = storage((frames, height, width), np.float32)
     confidence = storage((frames, height, width), np.float32)
     visible = known = 0
-    for t in range(frames):
-        hidden = _hidden(capture, t)
-        depth[t], confidence[t] = _stereo.pair_depth(
-            capture.images[t], pair.right_images[t], hidden, maps, near, far
+
+    def of_pair(t: int) -> tuple[Image, Image]:
+        return _stereo.pair_depth(
+            capture.images[t], pair.right_images[t], _hidden(capture, t), maps, near, far
         )
+
+    at_once = int(np.clip(_PAIRS_BYTES / (_PAIR_BYTES_PER_PX * width * height), 2, _MOST_PAIRS))
+    for t, found in enumerate(made_ahead(of_pair, frames, at_once)):
+        depth[t], confidence[t] = found
+        hidden = _hidden(capture, t)
         visible += height * width if hidden is None else int((~hidden).sum())
         known += int(np.isfinite(depth[t]).sum())
         yield Progress("stereo depth", t + 1, frames)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from splatomy.checks import is_whole_number
 from splatomy.errors import InputError, MissingBackendError
 from splatomy.events import Notice
 
@@ -29,6 +30,7 @@ _TYPES: Mapping[str, type[np.generic]] = {
     "tensor(bool)": np.bool_,
 }
 _GPU_MEMORY_BYTES = 3 << 29
+_LONGEST_NAMES = 1 << 20
 _INSTALL = (
     "ONNX models need the package onnxruntime, which cannot be loaded here: install it with "
     '`pip install "splatomy[onnx]"` (on a machine with a CUDA device: onnxruntime-gpu instead, never both).'
@@ -105,10 +107,16 @@ class OnnxModel:
             ) from None
         self.name = path.name
         self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        self.inputs = tuple(_tensor(item) for item in self._session.get_inputs())
-        self.outputs = tuple(_tensor(item) for item in self._session.get_outputs())
         self.provider = str(self._session.get_providers()[0])
-        self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+        try:
+            self.inputs = tuple(_tensor(item) for item in self._session.get_inputs())
+            self.outputs = tuple(_tensor(item) for item in self._session.get_outputs())
+            self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+        except UnicodeDecodeError:
+            raise InputError(
+                f"{path.name} names its tensors or its metadata in another code than UTF-8; expected a "
+                "complete ONNX model: export it again."
+            ) from None
         self.notices = _load_notices(self.name, device, wanted, self.provider)
 
     def find_input(self, *names: str) -> Tensor | None:
@@ -118,8 +126,8 @@ class OnnxModel:
     def class_names(self) -> dict[int, str]:
         """Class names that the exporter left under ``names`` as a literal dictionary; empty without."""
         try:
-            value = ast.literal_eval(self.metadata.get("names", "{}"))
-        except (ValueError, SyntaxError):
+            value = ast.literal_eval(self.metadata.get("names", "{}")[:_LONGEST_NAMES])
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             return {}
         if not isinstance(value, dict):
             return {}
@@ -182,7 +190,7 @@ def _tensor(item: Any) -> Tensor:
 def _providers(device: str, offered: Sequence[str]) -> list[Any]:
     """Providers to ask for, best first."""
     kind, _, number = device.partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (number and not number.isdigit()):
+    if kind not in ("auto", "cpu", "cuda") or (number and not is_whole_number(number)):
         raise InputError(f"There is no device {device!r}; expected auto, cpu, cuda or cuda:K: choose one.")
     wanted: list[Any] = []
     if kind != "cpu" and "CUDAExecutionProvider" in offered:

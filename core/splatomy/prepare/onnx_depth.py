@@ -93,6 +93,27 @@ def estimate_onnx_depth(
     )  # fmt: skip
 
 
+class RelativeDepth:
+    """A network's inverse depth of pictures of one size, one at a time, in its own unit."""
+
+    def __init__(self, model: OnnxModel, config: OnnxDepthConfig, width_px: int, height_px: int) -> None:
+        check_depth_model(model)
+        self._model, self._config = model, config
+        self._size = _input_size(model, width_px, height_px, config)
+
+    def inverse(self, image: Image) -> Image:
+        """The inverse depth (H, W) of a picture (H, W, 3).
+
+        Raises:
+            InputError: the network gave something that is no map of depth.
+        """
+        value = _predicted(self._model, image, self._size)
+        if self._config.output == "inverse":
+            return value
+        unit = self._config.unit_mm if self._config.output == "metric" else 1.0
+        return np.asarray(1 / np.maximum(unit * value, 1e-6), np.float32)
+
+
 def check_depth_model(model: OnnxModel) -> None:
     """Whether a model takes one picture (1, 3, H, W) and gives one map (1, H, W) or (1, 1, H, W).
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from splatomy.errors import InputError
 from splatomy.events import Notice, Progress, Task
+from splatomy.prepare.depth import Storage, depth_storage
 from splatomy.prepare.masks._flow import codes_of
 from splatomy.prepare.masks._refine import expected_overlap
 from splatomy.prepare.masks.propose import Proposal
@@ -69,13 +70,13 @@ def load_segmenter(path: Path, device: str = "auto", classes: Sequence[int] | No
     return made
 
 
-def segment(images: Any, segmenter: Segmenter) -> Task[Proposal]:
+def segment(images: Any, segmenter: Segmenter, storage: Storage = depth_storage) -> Task[Proposal]:
     """The instruments of a clip by a model.
 
-    images: (T, H, W, 3) sRGB in [0, 1], or lazy images.
+    images: (T, H, W, 3) sRGB in [0, 1], or lazy images. storage: makes the arrays of the result.
     """
     frames, height, width = images.shape[:3]
-    occluded = np.zeros((frames, height, width), bool)
+    occluded = storage((frames, height, width), np.bool_)
     confidence = np.zeros(frames)
     for frame in range(frames):
         yield Progress("run the mask model", frame, frames)
@@ -83,7 +84,7 @@ def segment(images: Any, segmenter: Segmenter) -> Task[Proposal]:
         occluded[frame] = probability > _PROBABLE
         confidence[frame] = expected_overlap(probability, occluded[frame])
     yield Progress("run the mask model", frames, frames)
-    return Proposal(occluded, np.zeros_like(occluded), confidence)
+    return Proposal(occluded, storage(occluded.shape, np.bool_), confidence)
 
 
 @dataclass(frozen=True)

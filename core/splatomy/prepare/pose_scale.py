@@ -1,4 +1,4 @@
-"""One unit for camera poses and depths that come from different sources."""
+"""One unit for camera poses and depths that come from different sources, and what it is in mm."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from splatomy.capture import Capture
 from splatomy.events import Notice, Task
+from splatomy.prepare._instrument_width import shaft_depth
 from splatomy.prepare._tracks import Tracks, follow
 
 _FEWEST_POINTS = 30
@@ -73,3 +74,36 @@ def _depth_ratios(capture: Capture, tracks: Tracks) -> NDArray[np.float64]:
             ratio = depth / cameras[a].project(world[good])[1][0]
             found.append(ratio[np.isfinite(ratio) & (ratio > 0)])
     return np.concatenate(found)
+
+
+def scale_by_instruments(capture: Capture, diameter_mm: float | None) -> Task[Capture]:
+    """The capture in millimetres, if the instruments' known diameter gives the scale and nothing else did.
+
+    diameter_mm: of the straight shafts in view, None = unknown. Depth and camera path are stretched together.
+    """
+    if capture.metric:
+        return capture
+    if capture.depth_mm is None or capture.cameras is None:
+        raise ValueError("scale_by_instruments needs cameras and depth_mm")
+    if diameter_mm is None:
+        yield Notice("warning", "scale-unknown", "The scale is unknown: lengths have no unit.")
+        return capture
+    factor = shaft_depth(capture, diameter_mm)
+    if factor is None:
+        text = "No straight shaft of constant width was found, so the scale stays unknown."
+        yield Notice("warning", "scale-unknown", text)
+        return capture
+    poses = capture.cameras.camera_from_world.copy()
+    poses[:, :3, 3] *= factor
+    text = (
+        f"The scale comes from the instruments' diameter of {diameter_mm:g} mm and holds as far as the "
+        "tissue lies near them."
+    )
+    yield Notice("warning", "scale-from-instrument", text)
+    depth = np.empty_like(capture.depth_mm)
+    for t, frame in enumerate(capture.depth_mm):
+        depth[t] = frame * np.float32(factor)
+    return capture.prepared(
+        "scale from the instruments' diameter", depth_mm=depth, metric=True,
+        cameras=replace(capture.cameras, camera_from_world=poses),
+    )  # fmt: skip

@@ -60,6 +60,38 @@ class DeformationView:
 
 
 @dataclass(frozen=True)
+class SurfaceView:
+    """One view of a still scene. recorded, rendered: (H, W, 3) in [0, 1]. depth: (H, W), NaN = none.
+
+    hidden: (H, W), True = something stands before the scene. synthetic: (H, W), True = made up, or None.
+    """
+
+    caption: str
+    recorded: NDArray[np.floating]
+    rendered: NDArray[np.floating]
+    depth: NDArray[np.floating]
+    hidden: NDArray[np.bool_]
+    synthetic: NDArray[np.bool_] | None = None
+
+    def __post_init__(self) -> None:
+        check_shapes(
+            recorded=(self.recorded, "H W 3"),
+            rendered=(self.rendered, "H W 3"),
+            depth=(self.depth, "H W"),
+            hidden=(self.hidden, "H W"),
+        )
+
+
+@dataclass(frozen=True)
+class MeshSide:
+    """A mesh from one side. texture, evidence: (H, W, 3) shaded pictures in [0, 1], NaN = nothing there."""
+
+    name: str
+    texture: NDArray[np.floating]
+    evidence: NDArray[np.floating]
+
+
+@dataclass(frozen=True)
 class ReportData:
     """Everything a report shows; what is empty or None is left out of it.
 
@@ -73,6 +105,7 @@ class ReportData:
     points_mm: centreline, (M, 3). radius_mm: (M,).
     image_curves: measured in the pictures themselves, dimensionless line integrals.
     tissue_views, deformation: of endoscopic clips.
+    surface_views, mesh_sides, mesh_figures (name -> value with its unit): of still scenes.
     """
 
     title: str
@@ -108,6 +141,9 @@ class ReportData:
     views: Sequence[View] = ()
     tissue_views: Sequence[TissueView] = ()
     deformation: DeformationView | None = None
+    surface_views: Sequence[SurfaceView] = ()
+    mesh_sides: Sequence[MeshSide] = ()
+    mesh_figures: Mapping[str, str] = field(default_factory=dict)
     files: Sequence[str] = ()
     research_use: str = RESEARCH_USE
 

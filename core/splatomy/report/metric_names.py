@@ -57,6 +57,17 @@ _KNOWN: dict[str, MetricText] = {
     "ssim": MetricText("", "higher", "Agreement of local image structure; 1 is perfect."),
     "lpips": MetricText("", "lower", "Perceived image difference by a trained network; 0 is none."),
     "flicker": MetricText("", "lower", "Frame-to-frame change inside hidden areas that nothing explains."),
+    "depth_residual": MetricText(
+        "", "lower", "Mean difference of the map's depth and a new frame's, as a share of the depth."
+    ),
+    "fps": MetricText("1/s", "higher", "Frames tracked and learnt from in a second."),
+    "latency_p50_s": MetricText("s", "lower", "Median time from a frame's receipt to its snapshot."),
+    "latency_p95_s": MetricText("s", "lower", "The same for all but every twentieth frame."),
+    "latency_p99_s": MetricText("s", "lower", "The same for all but every hundredth frame."),
+    "dropped": MetricText("", "lower", "Frames that came but were not taken: the newest one wins."),
+    "tracked_share": MetricText("", "higher", "Share of the taken frames whose camera was found."),
+    "paused_share": MetricText("", "", "Share of the taken frames without tissue: dark, smoke, outside."),
+    "relocalisations": MetricText("", "", "How often the camera was found again after it was lost."),
     "volume_rmse_per_mm": MetricText(
         "1/mm", "lower", "Typical error of the attenuation values over all voxels."
     ),
@@ -84,6 +95,19 @@ _KNOWN: dict[str, MetricText] = {
     "completeness_mm": MetricText(
         "mm", "lower", "Mean distance from the true surface to ours: grows when parts are missing."
     ),
+    "completeness_seen_mm": MetricText(
+        "mm", "lower", "The same from the part of the true surface that some view shows."
+    ),
+    "completeness_hidden_mm": MetricText(
+        "mm", "lower", "The same from the part that no view shows: it can only be guessed."
+    ),
+    "chamfer_icp_sum_mm": MetricText(
+        "mm", "lower", "The sum after a rigid alignment, which hides a shift; to compare with papers."
+    ),
+    "fscore": MetricText("", "higher", "Harmonic mean of precision and recall of the surface."),
+    "evidence_share": MetricText(
+        "", "higher", "Share of our surface's area that views really show; the rest is closed by a guess."
+    ),
     "arrival_error_s": MetricText("s", "lower", "Median error of the time when contrast arrives."),
     "peak_error_s": MetricText("s", "lower", "Median error of the time of the strongest contrast."),
 }
@@ -91,6 +115,20 @@ _KNOWN: dict[str, MetricText] = {
 METRIC_ORDER: tuple[str, ...] = tuple(_KNOWN)
 
 _UNIT_BY_SUFFIX = (("_per_mm", "1/mm"), ("_mm", "mm"), ("_s", "s"), ("_db", "dB"), ("psnr", "dB"))
+
+
+_SCORES = {
+    "fscore": "Harmonic mean of precision and recall of the surface",
+    "precision": "Share of our surface near the true one",
+    "recall": "Share of the true surface near ours",
+}
+_PROTOCOLS = {
+    "dtu": "the protocol of DTU: thinned to 0.2 mm, distances of 20 mm and more left out",
+    "tnt": "the protocol of Tanks and Temples, within its distance tau",
+    "tnt_icp": "the protocol of Tanks and Temples, after a rigid alignment",
+    "o2recon": "the protocol of O2-Recon, with points by area",
+    "o2recon_vertices": "the protocol of O2-Recon, with bare vertices as its release takes them",
+}
 
 
 def describe_metric(key: str) -> MetricText:
@@ -105,12 +143,19 @@ def describe_metric(key: str) -> MetricText:
         return MetricText("", "higher", f"{what}, reprojected into view {view[2]}, against {source}.")
     score = re.fullmatch(r"(fscore|precision|recall)_(\d+(?:\.\d+)?)mm", key)
     if score:
-        what = {
-            "fscore": "Harmonic mean of precision and recall of the surface",
-            "precision": "Share of our surface near the true one",
-            "recall": "Share of the true surface near ours",
-        }[score[1]]
+        what = _SCORES[score[1]]
         return MetricText("", "higher", f"{what}, within {score[2]} mm.")
+    relative = re.fullmatch(r"(fscore|precision|recall)_(\d+(?:\.\d+)?)pct", key)
+    if relative:
+        what = _SCORES[relative[1]]
+        return MetricText("", "higher", f"{what}, within {relative[2]} % of the truth's size.")
+    if key.endswith("_units") and f"{key.removesuffix('_units')}_mm" in _KNOWN:
+        known = _KNOWN[f"{key.removesuffix('_units')}_mm"]
+        return MetricText("units", known.better, known.text)
+    protocol = re.fullmatch(r"(.+?)_(dtu|tnt_icp|tnt|o2recon_vertices|o2recon)(_mm)?", key)
+    if protocol:
+        about = describe_metric(f"{protocol[1]}{protocol[3] or ''}")
+        return MetricText(about.unit, about.better, f"{about.text} By {_PROTOCOLS[protocol[2]]}.".strip())
     for suffix, unit in _UNIT_BY_SUFFIX:
         if key.endswith(suffix):
             return MetricText(unit, "", "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -23,6 +22,8 @@ from splatomy.report.pictures import (
     view_pictures,
     volume_pictures,
 )
+from splatomy.report.safe_text import safe_text
+from splatomy.report.surface import side_pictures, surface_pictures
 from splatomy.report.tissue import deformation_picture, tissue_pictures
 
 _STYLE = """
@@ -107,7 +108,7 @@ class _Writer:
 
     def text(self, value: Any) -> str:
         """The value as safe HTML text, without millimetres when the scale is unknown."""
-        return html.escape(self.units.plain(value))
+        return safe_text(self.units.plain(value))
 
     def sections(self) -> Iterable[str]:
         """The page's parts from top to bottom."""
@@ -118,6 +119,8 @@ class _Writer:
         yield self._facts()
         yield self._section("Tissue", self._figures(tissue_pictures(data.tissue_views, self.units)))
         yield self._section("Deformation", self._figures(self._deformation()))
+        yield self._section("Surface", self._figures(surface_pictures(data.surface_views, self.units)))
+        yield self._section("Mesh", self._mesh())
         yield self._section("Vessels", self._figures(volume_pictures(data, self.units)))
         lines = centreline_pictures(data, self.units)
         yield self._section("Centrelines and radii", self._figures(lines[:1]))
@@ -144,6 +147,10 @@ class _Writer:
             return []
         made = deformation_picture(self.data.deformation, self.units)
         return [] if made is None else [made]
+
+    def _mesh(self) -> str:
+        sides = side_pictures(self.data.mesh_sides)
+        return self._figures(sides) + self._pairs(self.data.mesh_figures)
 
     def _header(self) -> str:
         data = self.data
@@ -285,6 +292,16 @@ def verdict(data: ReportData) -> str:
             if peer.get("dice_own") is not None
         ]
         text += f"; from the same views: {', '.join(peers)}." if peers else "."
+    elif data.surface_views and "chamfer_mean_mm" in own:
+        text = f"The surface is {own['chamfer_mean_mm']:.2f} mm from the known truth in the mean, both ways"
+        if "completeness_hidden_mm" in own:
+            text += f"; its part that no view shows, {own['completeness_hidden_mm']:.2f} mm"
+        text += "."
+    elif data.surface_views and "psnr" in own:
+        text = (
+            f"Held-out views are reproduced with {own['psnr']:.1f} dB; how far the surface is off cannot be "
+            "told without truth."
+        )
     elif "psnr_hidden" in own:
         text = f"Tissue behind the instruments agrees with the known truth to {own['psnr_hidden']:.1f} dB"
         if "depth_mae_mm" in own:

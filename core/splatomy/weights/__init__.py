@@ -7,15 +7,21 @@ read by their headers alone; pickled ones are opened in a separate, limited proc
 from splatomy.weights.convert import ConvertLimits, convert
 from splatomy.weights.files import FileFacts, read_facts
 from splatomy.weights.layout import DIFF2DGS, CheckedFile, Part, WeightsCheck, check
+from splatomy.weights.licences import Licence, licence_of
+from splatomy.weights.reading import WeightsFolder, open_weights
 
 __all__ = [
     "DIFF2DGS",
     "CheckedFile",
     "ConvertLimits",
     "FileFacts",
+    "Licence",
     "Part",
     "WeightsCheck",
+    "WeightsFolder",
     "check",
     "convert",
+    "licence_of",
+    "open_weights",
     "read_facts",
 ]

@@ -81,7 +81,7 @@ def _safetensors(path: Path, size: int) -> FileFacts:
             shape, (start, end), dtype = tensor["shape"], tensor["data_offsets"], tensor["dtype"]
             count = math.prod(int(n) for n in shape)
             fits = dtype not in _BITS or (end - start) * 8 == count * _BITS[dtype]
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise _damaged(path, f"the header's entry of tensor {name!r} is incomplete") from None
         if not fits:
             raise _damaged(path, f"tensor {name!r} has {end - start} bytes, not those of its shape")

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from splatomy.errors import InputError
 from splatomy.weights.files import PICKLED, FileFacts, read_facts
+from splatomy.weights.licences import licence_of
 
 Need = Literal["required", "optional", "unused"]
 State = Literal["present", "pickled", "missing", "damaged"]
@@ -116,6 +117,8 @@ class CheckedFile:
             "dtypes": list(facts.dtypes) if facts else [],
             "num_tensors": facts.num_tensors if facts else None,
             "num_parameters": facts.num_parameters if facts else None,
+            "name": licence_of(self.path).name,
+            "licence": licence_of(self.path).terms,
             "problem": self.problem,
         }
 

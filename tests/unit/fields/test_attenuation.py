@@ -28,7 +28,7 @@ def test_a_curve_starts_at_the_given_density() -> None:
 
 def test_the_hash_grid_interpolates_linearly_and_has_gradients() -> None:
     torch.manual_seed(0)
-    grid = HashGrid(3, 1, 2, 10, 4, 1.5)
+    grid = HashGrid(3, 1, 10, 4, 1.5)
     ends = torch.tensor([[0.25, 0.5, 0.5], [0.5, 0.5, 0.5]])
     middle = ends.mean(0, keepdim=True)
     assert torch.allclose(grid(middle), grid(ends).mean(0, keepdim=True), atol=1e-8)

@@ -24,8 +24,8 @@ from splatomy.io.case import (
     open_case,
     recovered_case,
     save_case,
-    write_labels,
 )
+from splatomy.io.case_masks import write_labels
 from splatomy.io.options import InputOptions
 from splatomy.review import FrameReview, MaskReview, ReviewState
 
@@ -105,6 +105,36 @@ def test_labels_are_apart_and_never_255(tmp_path: Path) -> None:
     labels = cv2.imread(str(tmp_path / "labels/000005.png"), cv2.IMREAD_UNCHANGED)
     expected = np.where(outside, 3, np.where(some_mask(1), 1, np.where(some_mask(2), 2, 0)))
     np.testing.assert_array_equal(labels, expected)
+
+
+def test_labels_of_frames_come_back_and_old_cases_have_none(case: Case, tmp_path: Path) -> None:
+    rim = np.zeros((13, 18), bool)
+    rim[:2] = True
+    shine = some_mask(3) & ~rim
+    frame = replace(case.review.frames[2], specular=shine, outside=rim)
+    labelled = replace(case, review=case.review.replaced(2, frame))
+    save_case(tmp_path, labelled)
+    kept = open_case(tmp_path).review
+    np.testing.assert_array_equal(kept.frames[2].specular, shine)
+    np.testing.assert_array_equal(kept.frames[2].outside, rim)
+    assert kept.frames[0].specular is None and kept.never_seen() is None
+    # What was autosaved after the last save has them too, and can take them away.
+    autosave_case(tmp_path, replace(case, review=case.review), labelled.review)
+    recovered = recovered_case(tmp_path)
+    assert recovered is not None and recovered.review.frames[2].outside is None
+    # A case of before says nothing of labels, and may have a file of them or none.
+    record = json.loads((tmp_path / RECORD).read_text())
+    for entry in record["frames"]:
+        del entry["labels"]
+    (tmp_path / RECORD).write_text(json.dumps(record))
+    np.testing.assert_array_equal(open_case(tmp_path).review.frames[2].specular, shine)
+    shutil.rmtree(tmp_path / "labels")
+    assert open_case(tmp_path).review.frames[2].specular is None
+    # One that says that there are labels is not opened without them.
+    record["frames"][2]["labels"] = True
+    (tmp_path / RECORD).write_text(json.dumps(record))
+    with pytest.raises(InputError, match=r"labels/000010\.png is missing"):
+        open_case(tmp_path)
 
 
 def test_a_study_can_be_moved(case: Case, tmp_path: Path) -> None:

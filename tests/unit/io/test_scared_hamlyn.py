@@ -8,11 +8,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from clips import panning, tissue, tool_masks, write_frames, write_video
 
 from splatomy.errors import InputError
 from splatomy.events import finish
 from splatomy.geometry.rigid import inverse, rigid, rotation_from_vector
+from splatomy.io.detect import inspect_input
 from splatomy.io.endoscopy_detect import open_endoscopy
 from splatomy.io.options import InputOptions
 
@@ -99,6 +101,32 @@ def test_raw_scared(tmp_path):
     assert clip.images.shape == clip.right_images.shape == (T, H, W, 3)
     expected = world_to_camera() @ inverse(world_to_camera()[0])
     np.testing.assert_allclose(clip.cameras.camera_from_world, expected, atol=1e-9)
+    raw_points(tmp_path)
+
+
+def raw_points(folder: Path) -> None:
+    """Depth of a raw keyframe by structured light: of the first frame alone, then of three frames."""
+
+    def points(z: float) -> np.ndarray:
+        out = np.full((H, W, 3), (1.0, 2.0, z), np.float32)
+        out[:4] = np.nan
+        return out
+
+    tifffile.imwrite(folder / "left_depth_map.tiff", points(60.0))
+    report = inspect_input(folder)
+    assert any("of the first frame alone" in p for p in report.problems)
+    assert report.facts["metric"] and "scale is unknown" not in " ".join(report.assumed)
+    clip = opened(folder, depth_source="given")
+    assert clip.metric and clip.right_images is None and clip.undistorted
+    assert clip.depth_mm[0, H // 2, W // 2] == 60 and np.isnan(clip.depth_mm[1:]).all()
+    (folder / "data" / "scene_points").mkdir()
+    for i in range(3):
+        both = np.concatenate([points(61.0 + i), points(999.0)])
+        tifffile.imwrite(folder / "data" / "scene_points" / f"scene_points{i:06d}.tiff", both)
+    clip = opened(folder)
+    assert [float(d[H // 2, W // 2]) for d in clip.depth_mm[:3]] == [61, 62, 63]
+    assert np.isnan(clip.depth_mm[3:]).all() and np.isnan(clip.depth_mm[0, 0]).all()
+    assert opened(folder, depth_source="stereo").right_images is not None
 
 
 @pytest.fixture

@@ -224,6 +224,8 @@ def test_content_decides_what_a_file_is(tmp_path):
 def test_natural_order_and_times_of_frame_folders(tmp_path):
     names = ["f10.png", "f9.png", "F2.png", "f1b.png"]
     assert sorted(names, key=natural_key) == ["f1b.png", "F2.png", "f9.png", "f10.png"]
+    # Digits that are no numbers, and more of them than Python reads as one.
+    assert sorted(["9" * 5000, "8" + "0" * 4999, "a²", "٣"], key=natural_key)[0] == "8" + "0" * 4999
     write_frames(tmp_path / "even", panning(11, 64, 96), "frame{}.png")
     even = frame_folder_source(tmp_path / "even")
     assert [p.name for p in even.input_files][:3] == ["frame0.png", "frame1.png", "frame2.png"]

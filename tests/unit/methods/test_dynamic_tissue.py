@@ -19,7 +19,13 @@ from splatomy.methods.dynamic_tissue.config import Config
 from splatomy.methods.dynamic_tissue.footage import Footage
 from splatomy.methods.dynamic_tissue.method import reconstruct
 from splatomy.methods.dynamic_tissue.model import TissueScene, load_scene
-from splatomy.methods.dynamic_tissue.objective import adaptive_weight, bending, depth_loss, normal_loss
+from splatomy.methods.dynamic_tissue.objective import (
+    adaptive_weight,
+    bending,
+    depth_loss,
+    fallen_weight,
+    normal_loss,
+)
 from splatomy.metrics.endoscopy import depth_metrics, hidden_metrics
 from splatomy.phantoms.tissue import PRESETS, TissuePhantom, make_tissue
 from splatomy.scene import Scene
@@ -255,7 +261,8 @@ def test_the_adaptive_depth_weight_is_that_of_the_seed() -> None:
     for share, ratio in ((0.0, 3.0), (0.5, 0.2), (1.0, 1.0)):
         gain = 1 + 0.25 * math.tanh(ratio - 1)
         wanted = min(max(10 * (1 - 0.8 * share) * gain, 1.0), 10.0)
-        found = adaptive_weight(10.0, share, torch.tensor(0.02 * ratio), torch.tensor(0.02))
+        fallen = torch.tensor(fallen_weight(10.0, share))
+        found = adaptive_weight(10.0, fallen, torch.tensor(0.02 * ratio), torch.tensor(0.02))
         assert found.item() == pytest.approx(wanted, rel=1e-4)
 
 

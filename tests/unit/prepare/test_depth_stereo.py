@@ -117,6 +117,20 @@ def test_without_calibration_depth_is_relative_and_says_so(phantom: TissuePhanto
     assert error < 1.5
 
 
+def test_eyes_shifted_against_each_other_by_the_recorder(phantom: TissuePhantom) -> None:
+    """Parallax then has both signs; one frame of the pool has no right eye of its own."""
+    shift_px = round(0.08 * phantom.images.shape[2])
+    right = np.pad(phantom.images_right, ((0, 0), (0, 0), (shift_px, 0), (0, 0)), "edge")[:, :, :-shift_px]
+    right[1] = right[1, ::-1]
+    out = finish(estimate_depth(capture_of(phantom), StereoPair(right)))
+    assert not out.metric
+    # How far the pictures were shifted cannot be known, so only the order of depths is.
+    true, found = phantom.depth_mm[0], out.depth_mm[0]
+    known = np.isfinite(true) & np.isfinite(found)
+    assert known.mean() > 0.4
+    assert np.corrcoef(1 / true[known], 1 / found[known])[0, 1] > 0.9
+
+
 def test_unrelated_eyes_are_refused(phantom: TissuePhantom) -> None:
     noise = np.random.default_rng(0).random(phantom.images.shape, dtype=np.float32)
     with pytest.raises(InputError, match="cannot be laid over"):
@@ -128,3 +142,15 @@ def test_eyes_of_different_size_are_refused(phantom: TissuePhantom) -> None:
         finish(estimate_depth(capture_of(phantom), StereoPair(phantom.images_right[:, ::2])))
     with pytest.raises(InputError, match="no right eye"):
         finish(estimate_depth(capture_of(phantom), None, DepthConfig(source="stereo")))
+
+
+def test_the_depth_does_not_depend_on_the_number_of_threads(
+    phantom: TissuePhantom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = StereoPair(phantom.images_right, rig_of(phantom))
+    found = []
+    for cores in (1, 4):
+        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+        found.append(finish(estimate_depth(capture_of(phantom), pair)))
+    assert np.array_equal(found[0].depth_mm, found[1].depth_mm, equal_nan=True)
+    assert np.array_equal(found[0].depth_confidence, found[1].depth_confidence)

@@ -11,7 +11,7 @@ from splatomy.metrics.image import psnr
 from splatomy.prepare.inpaint import Inpainting, inpaint_frames
 from splatomy.prepare.inpaint.completion import complete
 from splatomy.prepare.inpaint.fields import Bool, Float32
-from splatomy.prepare.inpaint.gate import better_inpainter, expected_hole_error, transplants
+from splatomy.prepare.inpaint.gate import better_inpainter, score, transplants
 
 
 def _clip(frames: int = 10) -> tuple[Float32, Bool, Float32]:
@@ -34,17 +34,34 @@ def _smooth(images: Float32, occluded: Bool, frames: NDArray[np.integer] | None)
 
 
 def test_transplants_cover_visible_tissue_in_a_few_frames_only() -> None:
-    _, occluded, _ = _clip()
-    cut = transplants(occluded, num_frames=4)
-    assert cut.any()
-    assert not (cut & occluded).any()
-    assert np.count_nonzero(cut.any((1, 2))) <= 4
-    assert np.array_equal(cut, transplants(occluded, num_frames=4))
+    images, occluded, _ = _clip()
+    trials = transplants(images, occluded, num_scored=4)
+    assert sum(len(trial.scored) for trial in trials) == 4
+    for trial, again in zip(trials, transplants(images, occluded, num_scored=4), strict=True):
+        assert np.all(np.diff(trial.frames) == 1)
+        assert trial.extra[trial.scored].any((1, 2)).all()
+        assert not (trial.extra & occluded[trial.frames]).any()
+        assert np.array_equal(trial.extra, again.extra)
+        assert np.array_equal(trial.scored, again.scored)
+
+
+def test_transplanted_holes_move_along_time_and_keep_out_of_what_is_outside() -> None:
+    images, occluded, _ = _clip()
+    outside = np.zeros(occluded.shape[1:], bool)
+    outside[:, 80:] = True
+    (trial,) = transplants(images, occluded, outside=outside)
+    assert not trial.extra[:, outside].any()
+    covered = trial.extra.any(1)
+    centres = [np.flatnonzero(columns).mean() for columns in covered if columns.any()]
+    assert len(centres) > 5
+    # The bar moves by 8 px a frame; where the real one of 14 px cuts into it the centre jumps by half of it.
+    assert np.all(np.abs(np.diff(centres)) < 8 + 14)
 
 
 def test_the_forecast_is_near_the_error_of_the_real_holes() -> None:
     images, occluded, truth = _clip()
-    forecast = finish(expected_hole_error(images, occluded, inpaint_frames))
+    trials = transplants(images, occluded)
+    forecast = finish(score(inpaint_frames, images, occluded, trials))
     found = finish(inpaint_frames(images, occluded))
     assert forecast.num_pixels > 1000
     assert len(forecast.frames) == len(forecast.psnr_per_frame_db)
@@ -63,5 +80,6 @@ def test_the_better_inpainter_is_chosen_whatever_the_order() -> None:
 def test_nothing_is_forecast_without_masks_and_the_first_inpainter_is_kept() -> None:
     images, occluded, _ = _clip()
     nothing = np.zeros_like(occluded)
-    assert np.isnan(finish(expected_hole_error(images, nothing, inpaint_frames)).psnr_db)
+    assert transplants(images, nothing) == []
+    assert np.isnan(finish(score(inpaint_frames, images, nothing, [])).psnr_db)
     assert finish(better_inpainter(images, nothing, inpaint_frames, _smooth)).chosen == 0

@@ -98,6 +98,31 @@ def test_the_same_clip_gives_the_same_result() -> None:
     assert np.array_equal(first.provenance, second.provenance)
 
 
+def test_the_result_does_not_depend_on_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, occluded, _ = _drifting(frames=5)
+    found = []
+    for cores in (1, 4):
+        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+        found.append(finish(inpaint_frames(images, occluded)))
+    assert np.array_equal(found[0].images, found[1].images)
+    assert np.array_equal(found[0].provenance, found[1].provenance)
+
+
+def test_what_no_frame_shows_is_neither_filled_nor_a_source() -> None:
+    images, occluded, truth = _drifting()
+    outside = np.zeros(occluded.shape[1:], bool)
+    outside[:, :20] = True
+    images[:, outside] = 0
+    for masks in (occluded, occluded | outside):
+        found = finish(inpaint_frames(images, masks, outside=outside))
+        assert not found.images[:, outside].any()
+        assert np.all(found.provenance[:, outside] == OBSERVED)
+        carried = found.provenance > 0
+        assert psnr(found.images, truth, carried, data_range=1.0) >= 30
+        # Black would show as an error of the smooth fill beside the border of the picture.
+        assert found.images[found.synthetic].min(initial=1) > 0.05
+
+
 def test_content_under_the_mask_is_never_used() -> None:
     images, occluded, _ = _drifting(frames=5)
     other = images.copy()

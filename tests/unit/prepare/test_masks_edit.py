@@ -198,3 +198,20 @@ def test_warnings_name_the_frame() -> None:
     assert (2, "empty-among-full") in found and (4, "over-half") in found and (4, "sudden-change") in found
     assert {f for f, _ in found} <= {2, 4, 6}
     assert mask_warnings([EMPTY] * 5) == () and mask_warnings([]) == ()
+
+
+def test_labels_follow_edits_and_are_undone() -> None:
+    blank = FrameReview()
+    shining, first = edited(blank, paint(blank.hidden(40, 60), [(20, 20)], 4), "specular")
+    assert shining.specular is not None and (shining.specular == shining.hidden(40, 60)).all()
+    # An instrument painted over a part of it takes that part over; what is erased is nothing any more.
+    over, second = edited(shining, paint(shining.hidden(40, 60), [(18, 20)], 2))
+    assert over.specular is not None and not over.specular[20, 18] and over.specular[20, 23]
+    bare, third = edited(over, erase(over.hidden(40, 60), [(20, 20)], 9))
+    assert bare.specular is not None and not bare.specular.any()
+    for record, after, before in ((third, bare, over), (second, over, shining), (first, shining, blank)):
+        for name in ("add", "erase", "specular", "outside"):
+            for made, wanted in ((record.undone(after), before), (record.redone(before), after)):
+                one, other = getattr(made, name), getattr(wanted, name)
+                assert (one is None) == (other is None)
+                assert one is None or (one == other).all()

@@ -95,9 +95,48 @@ def test_two_chroma_modes_are_separated() -> None:
     assert model.clear
     np.testing.assert_allclose(model.means, (6, 24), atol=0.3)
     np.testing.assert_allclose(model.shares, (0.2, 0.8), atol=0.02)
-    odds = model.log_odds(np.array([0.0, 6.0, 24.0, 60.0], np.float32))
+    values = np.array([0.0, 6.0, 24.0, 60.0], np.float32)
+    odds = model.log_odds(values, values)
     assert odds[0] > 2 and odds[1] > 2 and odds[2] < -2 and odds[3] < -2
+    # As little colour in the dark is tissue all the same, if it is red for its lightness.
+    assert model.log_odds(values[1:2], np.full(1, 50.0, np.float32))[0] < -2
     assert not fit_chroma(rng.normal(24, 4, 8000)).clear
+
+
+def painted(colour: tuple[int, int, int], softness_px: float) -> np.ndarray:
+    """Three frames (3, H, W, 3) of red tissue with a bar of a colour that enters from the left."""
+    rng = np.random.default_rng(3)
+    texture = cv2.GaussianBlur(rng.uniform(-1, 1, (144, 192, 3)).astype(np.float32), (0, 0), 2)
+    tissue = np.array([150, 62, 55], np.float32) + 60 * texture
+    bar = np.zeros((144, 192), np.float32)
+    bar[50:95, :110] = 1
+    if softness_px:
+        bar = cv2.GaussianBlur(bar, (0, 0), softness_px)
+    frame = tissue * (1 - bar[..., None]) + np.array(colour, np.float32) * bar[..., None]
+    return np.repeat(frame[None].clip(0, 255) / np.float32(255), 3, axis=0).astype(np.float32)
+
+
+@pytest.mark.parametrize("colour", [(120, 118, 116), (110, 130, 170), (18, 17, 17)])
+def test_grey_bluish_and_black_shafts_are_found(colour: tuple[int, int, int]) -> None:
+    truth = np.zeros((144, 192), bool)
+    truth[50:95, :110] = True
+    proposal = finish(propose(painted(colour, 0.0)))
+    assert min(overlap(mask, truth) for mask in proposal.occluded) >= 0.85
+
+
+def test_pale_tissue_under_a_strong_light_is_no_instrument() -> None:
+    proposal = finish(propose(painted((252, 248, 246), 14.0)))
+    assert not proposal.occluded.any()
+
+
+def test_a_round_pictures_glaring_rim_is_no_instrument() -> None:
+    rows, columns = np.mgrid[0:144, 0:192]
+    radius = np.hypot(rows - 71.5, columns - 95.5)
+    images = painted((150, 62, 55), 0.0)
+    images[:, (radius > 67) & (columns < 60)] = 1.0
+    images[:, radius > 70] = 0
+    proposal = finish(propose(images, outside=radius > 70))
+    assert not proposal.occluded.any()
 
 
 def test_highlights_are_small_white_spots() -> None:

@@ -16,6 +16,7 @@ from splatomy.prepare import poses as poses_module
 from splatomy.prepare._bundle import Observations, Structure, adjust
 from splatomy.prepare._instrument_width import shaft_depth
 from splatomy.prepare.depth import StereoPair, StereoRig, estimate_depth
+from splatomy.prepare.pose_scale import scale_by_instruments
 from splatomy.prepare.poses import PoseConfig, estimate_poses
 
 SMALL = replace(
@@ -94,7 +95,6 @@ def test_a_still_picture_has_no_moving_camera(resting: TissuePhantom) -> None:
     out, told = watched(estimate_poses(replace(capture, images=still)))
     assert "at rest" in told["camera-fixed"]
     assert not out.metric
-    assert "scale-unknown" in told
 
 
 def test_without_texture_nothing_is_invented() -> None:
@@ -118,13 +118,20 @@ def test_scale_from_the_shafts(resting: TissuePhantom) -> None:
     factor = shaft_depth(capture, resting.instrument_diameter_mm)
     # The tips hover some millimetres over the tissue.
     assert factor == pytest.approx(1.7, rel=0.25)
-    config = PoseConfig(camera="fixed", instrument_diameter_mm=resting.instrument_diameter_mm)
-    out, told = watched(estimate_poses(capture, config))
+    moved = rigid(np.eye(3), np.array([0.0, 0.0, 10.0]))
+    path = np.concatenate([np.eye(4)[None], np.tile(moved, (len(capture) - 1, 1, 1))])
+    capture = replace(capture, cameras=replace(capture.cameras, camera_from_world=path))
+    out, told = watched(scale_by_instruments(capture, resting.instrument_diameter_mm))
     assert "scale-from-instrument" in told
     assert out.metric
-    out, told = watched(estimate_poses(replace(capture, occluded=None), config))
-    assert not out.metric
-    assert "scale-unknown" in told
+    np.testing.assert_allclose(out.depth_mm, factor * relative, rtol=1e-5)
+    assert out.cameras.camera_from_world[1, 2, 3] == pytest.approx(10 * factor)
+    for part, diameter in ((replace(capture, occluded=None), 8.0), (capture, None)):
+        out, told = watched(scale_by_instruments(part, diameter))
+        assert not out.metric
+        assert "scale-unknown" in told
+    out, told = watched(scale_by_instruments(replace(capture, metric=True), 8.0))
+    assert out.depth_mm is capture.depth_mm and not told
 
 
 def test_adjustment_finds_poses_despite_outliers() -> None:

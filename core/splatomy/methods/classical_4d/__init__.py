@@ -10,6 +10,7 @@ METHOD = MethodSpec(
     requires=("cameras", "grid"),
     abilities=frozenset({"render", "volume"}),
     config="splatomy.methods.classical_4d.config:Config",
+    halved="splatomy.methods.classical_4d.config:halved",
     reconstruct="splatomy.methods.classical_4d.method:reconstruct",
     load_scene="splatomy.fields.voxels:load_voxel_scene",
     presets={"draft": {"bin_volume": 2}, "standard": {}, "best": {"blur_px": 1.0}},

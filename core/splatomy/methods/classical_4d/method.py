@@ -12,6 +12,7 @@ from splatomy.capture import Capture
 from splatomy.events import Checkpoint, Progress, Snapshot, Task
 from splatomy.fields.voxels import VoxelScene
 from splatomy.kernels.march import march
+from splatomy.kernels.ready import made_ready, march_kernel
 from splatomy.methods.classical_4d.config import Config
 from splatomy.prepare.fdk import fdk
 from splatomy.scene import Scene, Volume
@@ -38,6 +39,7 @@ def reconstruct(
     if capture.grid is None or capture.cameras is None:
         raise ValueError("classical_4d needs cameras and grid")
     grid = capture.grid.binned(config.bin_volume)
+    yield from made_ready(march_kernel)
     raw = yield from fdk(capture, grid=grid, device=device)
     peak = float(np.quantile(raw.values, 0.9999))
     constraint = Volume(np.where(raw.values > config.clip_share * peak, raw.values, 0), grid.affine_mm)

@@ -10,8 +10,11 @@ METHOD = MethodSpec(
     requires=("depth_mm",),
     abilities=frozenset({"render", "surface"}),
     config="splatomy.methods.dynamic_tissue.config:Config",
+    halved="splatomy.methods.dynamic_tissue.config:halved",
     reconstruct="splatomy.methods.dynamic_tissue.method:reconstruct",
     load_scene="splatomy.methods.dynamic_tissue.model:load_scene",
+    follow="splatomy.methods.dynamic_tissue.method:follow",
+    shared="frames_per_step",
     presets={
         "draft": {"steps": 600, "dssim_weight": 0.0},
         "standard": {},

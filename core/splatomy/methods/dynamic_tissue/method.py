@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -19,16 +20,19 @@ from torch import Tensor
 from splatomy.capture import Capture
 from splatomy.events import Checkpoint, Notice, Progress, Snapshot, Task
 from splatomy.fields.attenuation import TimeBasis
-from splatomy.gaussians.deform import CurveDeformation, Moved, NodeDeformation
+from splatomy.gaussians.deform import CurveDeformation, NodeDeformation
 from splatomy.gaussians.density import grow_and_prune
-from splatomy.gaussians.store import GaussianStore
+from splatomy.gaussians.store import GaussianStore, adam, set_rate
+from splatomy.kernels.ready import begin, made_ready, on, optimiser, surfel_kernels
 from splatomy.kernels.spherical_harmonics import num_coefficients, sh_from_colours
 from splatomy.methods.dynamic_tissue.config import Config
 from splatomy.methods.dynamic_tissue.footage import Footage, View
 from splatomy.methods.dynamic_tissue.model import Deformation, TissueScene, draw, moved_surfels
-from splatomy.methods.dynamic_tissue.objective import frame_loss
+from splatomy.methods.dynamic_tissue.motion_state import motion_arrays, restore_motion
 from splatomy.methods.dynamic_tissue.seeding import Seeds, seed
-from splatomy.methods.dynamic_tissue.tracking import track
+from splatomy.methods.dynamic_tissue.step import Lengths, TissueSteps
+from splatomy.methods.dynamic_tissue.tracking import Tracks, track
+from splatomy.replicas.group import Replicas
 from splatomy.scene import Scene
 
 _CHECKPOINT_WITHIN_S = 25.0
@@ -36,13 +40,11 @@ _COVERED_ALPHA = 0.5
 _NEAR_SHARE = 0.02
 _REST_MARGIN = 0.15
 """Tissue that other frames show beyond the reference picture belongs to the mesh, within this share."""
-_MIN_FOOTPRINT, _MAX_FOOTPRINT = 0.15, 10.0
-"""Limits of a surfel's standard deviations, in pixels at the typical depth."""
 _EVIDENCE_PRIOR = 0.1
 _TRACK_SMOOTHNESS = 0.05
 
-_Bound = tuple[Tensor, Seeds, Tensor, Tensor]
-"""Resting places (N, 3) of seeds, and the nodes and shares (N, k) that move them."""
+_Rows = dict[str, Tensor]
+"""Parameters, evidence and bindings of surfels by name, each (N, ...)."""
 
 
 def reconstruct(
@@ -50,8 +52,11 @@ def reconstruct(
     config: Config,
     device: torch.device,
     resume: Checkpoint | None = None,
+    replicas: Replicas | None = None,
 ) -> Task[Scene]:
     """A scene of surfels that move with the tissue.
+
+    replicas: processes that run ``follow`` on the same, led by this one.
 
     Raises:
         InputError: no visible tissue of known depth, or no colour images.
@@ -60,6 +65,9 @@ def reconstruct(
     start, motion from flow, shared control nodes, provenance weights, bare-tissue depths.
     """
     capture = next(c for c in captures if c is not None)
+    # Loaded while the processor looks at the footage.
+    parts = [optimiser, *on(device, surfel_kernels)]
+    begin(*parts)
     footage = Footage(capture, config, device)
     if capture.cameras is None:
         text = (
@@ -67,12 +75,17 @@ def reconstruct(
             "was assumed."
         )
         yield Notice("warning", "assumed-camera", text)
-    trainer = _Trainer(footage, config, device)
+    replicas = replicas or Replicas()
+    trainer = _Trainer(footage, config, device, replicas)
     if resume is None:
-        yield from trainer.start()
+        tracks = yield from track(footage, config.node_spacing, config.track_start)
+        yield from made_ready(*parts)
+        yield from trainer.start(tracks)
     else:
+        yield from made_ready(*parts)
         trainer.restore(resume)
-    # At once: the first training step may compile kernels for a while, and a stop must keep something.
+    replicas.adopt(trainer)
+    # At once: a stop must keep something.
     yield Snapshot("train", trainer.step, trainer.scene(), trainer.checkpoint())
     published = time.monotonic()
     reported = 0.0
@@ -81,7 +94,7 @@ def reconstruct(
         now = time.monotonic()
         if now - reported > 0.3 or trainer.step == config.steps:
             reported = now
-            metrics = {"loss": float(loss), "surfels": float(len(trainer.store))}
+            metrics = {"loss": float(loss), "surfels": float(len(trainer.store)), **replicas.figures()}
             yield Progress("train", trainer.step, config.steps, metrics)
         if now - published > min(config.snapshot_every_s, _CHECKPOINT_WITHIN_S):
             published = now
@@ -91,11 +104,19 @@ def reconstruct(
     return scene
 
 
+def follow(captures: Iterable[Capture], config: Config, device: torch.device, replicas: Replicas) -> None:
+    """One replica's part of a reconstruction that another process leads."""
+    trainer = _Trainer(Footage(next(iter(captures)), config, device), config, device, replicas)
+    replicas.adopt(trainer)
+    while trainer.step < config.steps:
+        trainer.train_step()
+
+
 class _Trainer:
     """The state between two steps."""
 
-    def __init__(self, footage: Footage, config: Config, device: torch.device) -> None:
-        self.footage, self.config, self.device = footage, config, device
+    def __init__(self, footage: Footage, config: Config, device: torch.device, replicas: Replicas) -> None:
+        self.footage, self.config, self.device, self.replicas = footage, config, device, replicas
         self.times_s = footage.capture.times_s
         focal = float(footage.cameras.intrinsics[0, 0, 0])
         self.pixel_mm = footage.typical_mm / focal
@@ -107,31 +128,34 @@ class _Trainer:
         self.reference = 0
         self.order: list[int] = []
         self.store: GaussianStore
+        self.steps: TissueSteps
         self.deformation: Deformation
         self.motion_optimiser: torch.optim.Optimizer | None = None
+        self._beside = ThreadPoolExecutor(1)
+        self._coming: dict[tuple[int, int], Future[View]] = {}
 
     # -- start ---------------------------------------------------------------------------------
 
-    def start(self) -> Task[None]:
+    def start(self, tracks: Tracks) -> Task[None]:
         """Motion from flow and depth, then surfels from every frame, those nearest the reference first."""
         config, footage = self.config, self.footage
-        tracks = yield from track(footage, config.node_spacing, config.track_start)
         self.reference = tracks.reference
         nodes = self._nodes(torch.as_tensor(tracks.nodes_mm, device=self.device))
         nodes.start_from(self.times_s, tracks.displacement_mm, tracks.weight, _TRACK_SMOOTHNESS)
         order = sorted(range(len(footage)), key=lambda t: (abs(t - tracks.reference), t))
-        found: list[_Bound] = []
+        rows: _Rows = {}
         for hidden in (False, True):
             for done, frame in enumerate(order):
-                covered = self._covered(nodes, found, frame)
-                new = seed(footage, frame, covered, config.spacing_px, hidden)
+                carried = self._carried(nodes, rows, frame)
+                new = seed(footage, frame, carried, config.spacing_px, hidden)
                 if len(new.means_mm):
                     means = torch.as_tensor(new.means_mm, device=self.device)
                     rest = nodes.canonical(means, float(self.times_s[frame]))
                     nodes.add_nodes(rest, tracks.spacing_mm)
-                    found.append((rest, new, *nodes.bind(rest)))
+                    more = self._rows(rest, new, nodes)
+                    rows = {name: torch.cat([rows[name], more[name]]) for name in more} if rows else more
                 yield Progress("seed", done + len(order) * hidden, 2 * len(order))
-        self._adopt(nodes, torch.cat([part[0] for part in found]), _joined(found))
+        self._adopt(nodes, rows)
 
     def _nodes(self, nodes_mm: Tensor) -> NodeDeformation:
         size = max(4, math.ceil(len(self.times_s) / self.config.frames_per_spline) + 3)
@@ -143,27 +167,26 @@ class _Trainer:
         config = self.config
         return CurveDeformation(start, end, config.num_bases, config.curve_width, self.pixel_mm, self.device)
 
-    def _covered(self, nodes: NodeDeformation, found: list[_Bound], frame: int) -> NDArray[np.bool_]:
-        """Where (H, W) the surfels so far already cover the frame."""
-        size = (self.footage.height_px, self.footage.width_px)
-        if not found:
-            return np.zeros(size, bool)
-        rests, _, indices, parts = zip(*found, strict=True)
-        rest, index, shares = torch.cat(rests), torch.cat(indices), torch.cat(parts)
-        camera = self.footage.cameras[frame].resized(1 if min(size) < 128 else 2)
+    def _carried(self, nodes: NodeDeformation, rows: _Rows, frame: int) -> NDArray[np.float32]:
+        """Depths (H, W) mm of the surfels so far in the frame, 0 where they do not cover it."""
+        height, width = self.footage.height_px, self.footage.width_px
+        if not rows:
+            return np.zeros((height, width), np.float32)
+        factor = 1 if min(height, width) < 128 else 2
+        camera = self.footage.cameras[frame].resized(factor)
         with torch.no_grad():
-            tensors = {**self._rows(rest, _joined(found)), "nodes": index, "shares": shares}
-            moved = moved_surfels(tensors, nodes, float(self.times_s[frame]))
+            moved = moved_surfels(rows, nodes, float(self.times_s[frame]))
             pose = (torch.as_tensor(camera.intrinsics[0]), torch.as_tensor(camera.camera_from_world[0]))
-            place = (*pose, camera.width_px, camera.height_px)
-            alpha = draw(moved, tensors, place, self.near_mm).alpha.cpu().numpy()
-        factor = -(-size[0] // camera.height_px)
-        large = np.repeat(np.repeat(alpha > _COVERED_ALPHA, factor, 0), factor, 1)
-        grown = np.pad(large, ((0, 1), (0, 1)), mode="edge")
-        return np.ascontiguousarray(grown[: size[0], : size[1]])
+            picture = draw(moved, rows, (*pose, camera.width_px, camera.height_px), self.near_mm)
+            depth = torch.where(picture.alpha > _COVERED_ALPHA, picture.depth_mm, 0.0).cpu().numpy()
+        down, right = (
+            np.minimum(np.arange(size) // factor, small - 1)
+            for size, small in zip((height, width), depth.shape, strict=True)
+        )
+        return np.asarray(depth[np.ix_(down, right)], np.float32)
 
-    def _rows(self, rest_mm: Tensor, seeds: Seeds) -> dict[str, Tensor]:
-        """Parameters of new surfels, without their motion."""
+    def _rows(self, rest_mm: Tensor, seeds: Seeds, nodes: NodeDeformation) -> _Rows:
+        """New surfels at resting places (N, 3)."""
 
         def tensor(array: NDArray[np.float32]) -> Tensor:
             return torch.as_tensor(array, device=self.device)
@@ -172,22 +195,27 @@ class _Trainer:
         sh = torch.zeros(count, num_coefficients(self.config.sh_degree), 3, device=self.device)
         sh[:, 0] = sh_from_colours(tensor(seeds.colours))
         opacity = self.config.opacity_start
+        index, shares = nodes.bind(rest_mm)
         return {
             "means_mm": rest_mm.float(),
             "quats_wxyz": tensor(seeds.quats_wxyz),
             "log_scales": tensor(seeds.log_scales),
             "opacity_logit": torch.full((count,), math.log(opacity / (1 - opacity)), device=self.device),
             "sh": sh,
+            "evidence": tensor(seeds.evidence),
+            "nodes": index,
+            "shares": shares,
         }
 
-    def _adopt(self, nodes: NodeDeformation, rest_mm: Tensor, seeds: Seeds) -> None:
-        rows = self._rows(rest_mm, seeds)
-        index, shares = nodes.bind(rest_mm)
-        evidence = torch.as_tensor(seeds.evidence, device=self.device)
+    def _adopt(self, nodes: NodeDeformation, rows: _Rows) -> None:
+        evidence = rows.pop("evidence")
+        del rows["nodes"], rows["shares"]
+        # Nodes that came later may be nearer than those a surfel was bound to.
+        index, shares = nodes.bind(rows["means_mm"])
         if self.config.deformation == "curves":
             curves = self._curves()
             self.deformation = curves
-            start = curves.start(len(rest_mm))
+            start = curves.start(len(evidence))
             with torch.no_grad():
                 paths = [nodes.changes(index, shares, float(t))[:, :3].cpu().numpy() for t in self.times_s]
             if self.config.track_start:
@@ -202,12 +230,12 @@ class _Trainer:
         # Two columns: weight in which a surfel was really seen, and in which it was in the picture.
         self.store.side["seen"] = _EVIDENCE_PRIOR * torch.stack([evidence, torch.ones_like(evidence)], 1)
         self._clear_statistics()
+        self._make_steps()
 
     def _make_motion_optimiser(self) -> None:
         if isinstance(self.deformation, NodeDeformation):
-            self.motion_optimiser = torch.optim.Adam(
-                [self.deformation.coefficients], self.config.motion_rate, eps=1e-15
-            )
+            groups = [{"params": [self.deformation.coefficients], "lr": self.config.motion_rate}]
+            self.motion_optimiser = adam(groups, self.device)
 
     def _clear_statistics(self) -> None:
         self.store.side["pull"] = torch.zeros(len(self.store), 2, device=self.device)
@@ -226,55 +254,53 @@ class _Trainer:
         }
         return {name: rate * decay for name, rate in rates.items()}
 
+    def _set_rates(self) -> None:
+        """This step's learning rates."""
+        self.store.set_learning_rates(self._rates())
+        if self.motion_optimiser is not None:
+            for group in self.motion_optimiser.param_groups:
+                set_rate(group, self.config.motion_rate * 0.1 ** (self.step / self.config.steps))
+
+    def _make_steps(self) -> None:
+        optimisers = [self.store.optimiser, *([self.motion_optimiser] if self.motion_optimiser else [])]
+        lengths = Lengths(self.footage.typical_mm, self.pixel_mm, self.near_mm)
+        self.steps = TissueSteps(self.store, self.deformation, optimisers, self.config, lengths)
+
     # -- one step ------------------------------------------------------------------------------
 
     def train_step(self) -> Tensor:
-        """Renders one frame at its time, compares, and moves everything; the loss."""
-        config, store = self.config, self.store
-        share = self.step / config.steps
-        if not self.order:
-            self.order = [int(v) for v in self.rng.permutation(len(self.footage))]
-        large = min(self.footage.height_px, self.footage.width_px) >= 64
-        view = self.footage.view(self.order.pop(), 2 if share < config.coarse_share and large else 1)
-        store.set_learning_rates(self._rates())
-        tensors = {**store.parameters, **store.side}
-        moved = moved_surfels(tensors, self.deformation, view.time_s)
-        camera = (view.intrinsics, view.camera_from_world, view.width_px, view.height_px)
-        degree = min(config.sh_degree, int(share * 4 * max(config.sh_degree, 1)))
-        pull = store.side["pull"]
-        render = draw(moved, tensors, camera, self.near_mm, degree, screen_gradient=pull)
-        loss = frame_loss(render, view, config, share, self.footage.typical_mm)
-        if isinstance(self.deformation, NodeDeformation):
-            loss = loss + config.roughness * self.deformation.roughness()
-            loss = loss + config.rigidity * self.deformation.rigidity()
-        loss.backward()
-        store.optimiser.step()
-        store.optimiser.zero_grad(set_to_none=True)
-        if self.motion_optimiser is not None:
-            for group in self.motion_optimiser.param_groups:
-                group["lr"] = config.motion_rate * 0.1**share
-            self.motion_optimiser.step()
-            self.motion_optimiser.zero_grad(set_to_none=True)
-        with torch.no_grad():
-            low, high = (math.log(f * self.pixel_mm) for f in (_MIN_FOOTPRINT, _MAX_FOOTPRINT))
-            store["log_scales"].clamp_(low, high)
-            self._gather_evidence(moved, view)
+        """Renders some frames at their times, compares, and moves everything; the mean loss."""
+        steps, share = self.steps, self.step / self.config.steps
+        self._set_rates()
+        sums = steps.begin()
+        for view in self._own_views():
+            steps.add_view(view, share)
+        gradients = [p.grad for p in steps.parameters() if p.grad is not None]
+        self.replicas.add_up([*gradients, sums.pull, sums.seen, sums.loss])
+        steps.end()
         self.step += 1
-        if self.step % config.grow_every == 0:
+        if self.step % self.config.grow_every == 0:
             self._control()
-        return loss.detach()
+        self.replicas.compare(self.step, [*self.store.parameters.values()])
+        return sums.last_loss[0]
 
-    def _gather_evidence(self, moved: Moved, view: View) -> None:
-        """Adds whether each surfel's centre lies on tissue that the frame really shows."""
-        pose = view.camera_from_world.to(moved.means_mm)
-        place = moved.means_mm @ pose[:3, :3].T + pose[:3, 3]
-        k = view.intrinsics.to(moved.means_mm)
-        pixel = torch.round((place / place[:, 2:].clamp_min(self.near_mm)) @ k.T)[:, :2].long()
-        size = torch.tensor([view.width_px, view.height_px], device=self.device)
-        inside = ((pixel >= 0) & (pixel < size)).all(1) & (place[:, 2] > self.near_mm)
-        x, y = (pixel * inside[:, None]).unbind(1)
-        visible = (1 - view.hidden[y, x]) * inside
-        self.store.side["seen"] += torch.stack([visible, inside.float()], 1)
+    def _own_views(self) -> Iterator[View]:
+        """This replica's of the step's frames, while that of the frame after each is made beside."""
+        config, rank = self.config, self.replicas.rank
+        large = min(self.footage.height_px, self.footage.width_px) >= 64 * config.finest_bin
+        coarse = self.step / config.steps < config.coarse_share and large
+        factor = config.finest_bin * (2 if coarse else 1)
+        while len(self.order) < config.frames_per_step:
+            # Frames are taken from the end: those of the round before come first.
+            self.order = [int(v) for v in self.rng.permutation(len(self.footage))] + self.order
+        own = self.replicas.own([self.order.pop() for _ in range(config.frames_per_step)])
+        coming = [*own[1:], *self.order[::-1][rank : rank + 1]]
+        # One thread makes all views, so that no two look into the footage at a time.
+        begin, view = self._beside.submit, self.footage.view
+        for place, frame in enumerate(own):
+            made = self._coming.pop((frame, factor), None) or begin(view, frame, factor)
+            self._coming = {(n, factor): begin(view, n, factor) for n in coming[place : place + 1]}
+            yield made.result()
 
     # -- density control -----------------------------------------------------------------------
 
@@ -294,10 +320,12 @@ class _Trainer:
             grow[torch.topk(gradient, count).indices] = True
         if not keep.any():
             keep[store["opacity_logit"].argmax()] = True
-        grow_and_prune(store, keep, grow, 0.0, self.torch_rng)
-        if isinstance(self.deformation, NodeDeformation):
-            store.side["nodes"], store.side["shares"] = self.deformation.bind(store["means_mm"])
-        self._clear_statistics()
+        self.replicas.obey(keep, grow)
+        if any(grow_and_prune(store, keep, grow, 0.0, self.torch_rng)):
+            self._clear_statistics()
+        else:
+            # Where it lies: a recorded step adds to it.
+            store.side["pull"].zero_()
 
     # -- publishing ----------------------------------------------------------------------------
 
@@ -330,11 +358,7 @@ class _Trainer:
         arrays: dict[str, Any] = self.store.state_arrays()
         arrays["torch_rng"] = self.torch_rng.get_state().numpy().copy()
         if isinstance(self.deformation, NodeDeformation) and self.motion_optimiser is not None:
-            arrays["motion.nodes_mm"] = self.deformation.nodes_mm.cpu().numpy().copy()
-            arrays["motion.coefficients"] = self.deformation.coefficients.detach().cpu().numpy().copy()
-            for state in self.motion_optimiser.state_dict()["state"].values():
-                for key, value in state.items():
-                    arrays[f"motion_moment.{key}"] = np.atleast_1d(value.cpu().numpy().copy())
+            arrays |= motion_arrays(self.deformation, self.motion_optimiser)
         values = {
             "step": self.step,
             "order": list(self.order),
@@ -355,19 +379,10 @@ class _Trainer:
         self.store = GaussianStore.from_state(own, self._rates(), self.device)
         if "motion.nodes_mm" not in tensors:
             self.deformation = self._curves()
+            self._make_steps()
             return
         self.deformation = self._nodes(tensors["motion.nodes_mm"].to(self.device))
-        with torch.no_grad():
-            self.deformation.coefficients.copy_(tensors["motion.coefficients"])
         self._make_motion_optimiser()
-        moments = {k.removeprefix("motion_moment."): v for k, v in tensors.items() if "_moment." in k}
-        if moments and self.motion_optimiser is not None:
-            description = self.motion_optimiser.state_dict()
-            description["state"][0] = {k: v[0] if k == "step" else v for k, v in moments.items()}
-            self.motion_optimiser.load_state_dict(description)
-
-
-def _joined(parts: list[_Bound]) -> Seeds:
-    """All seeds, in order."""
-    names = ("means_mm", "quats_wxyz", "log_scales", "colours", "evidence")
-    return Seeds(*(np.concatenate([getattr(part[1], name) for part in parts]) for name in names))
+        if self.motion_optimiser is not None:
+            restore_motion(self.deformation, self.motion_optimiser, tensors)
+        self._make_steps()

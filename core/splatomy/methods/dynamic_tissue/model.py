@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from splatomy.capture import Grid
 from splatomy.extract.tissue import MovingMesh, carried, depth_mesh
@@ -19,7 +20,7 @@ from splatomy.gaussians.deform import CurveDeformation, Moved, NodeDeformation
 from splatomy.geometry.cameras import Cameras
 from splatomy.kernels.spherical_harmonics import colours_from_sh
 from splatomy.kernels.surfel import SurfelRender, splat_surfels
-from splatomy.scene import Mesh, Render, SceneState, Volume
+from splatomy.scene import CPU, Mesh, Render, SceneState, Volume
 
 Deformation = NodeDeformation | CurveDeformation
 SOLID_ALPHA = 0.5
@@ -28,12 +29,28 @@ _MESH_PX = 320
 """The mesh has about as many vertices along the picture's width."""
 
 
-def moved_surfels(tensors: Mapping[str, Tensor], deformation: Deformation, time_s: float) -> Moved:
-    """The surfels of named parameters and bindings at a time."""
+def moved_surfels(tensors: Mapping[str, Tensor], deformation: Deformation, time: float | Tensor) -> Moved:
+    """The surfels of named parameters and bindings at a time (s, or its ``moment``)."""
     shape = (tensors["means_mm"], tensors["quats_wxyz"], tensors["log_scales"])
     if isinstance(deformation, NodeDeformation):
-        return deformation.moved(*shape, tensors["nodes"], tensors["shares"], time_s)
-    return deformation.moved(*shape, tensors["curves"], time_s)
+        return deformation.moved(*shape, tensors["nodes"], tensors["shares"], time)
+    return deformation.moved(*shape, tensors["curves"], time)
+
+
+def on_host(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Copies on the host, through memory that a GPU writes to directly: ten times as fast as elsewhere."""
+    if not tensors[0].is_cuda:
+        return tensors
+    copies = tuple(torch.empty(t.shape, dtype=t.dtype, pin_memory=True) for t in tensors)
+    for copy, tensor in zip(copies, tensors, strict=True):
+        copy.copy_(tensor, non_blocking=True)
+    torch.cuda.current_stream(tensors[0].device).synchronize()
+    return copies
+
+
+def stacked(pictures: Sequence[Tensor]) -> NDArray[np.float32]:
+    """Pictures (...) on the host as one array (N, ...)."""
+    return (pictures[0][None] if len(pictures) == 1 else torch.stack([*pictures])).numpy()
 
 
 def draw(
@@ -93,6 +110,8 @@ class TissueScene:
     rest: Cameras
     rest_time_s: float
     metric: bool
+    device: torch.device = CPU
+    """What draws it."""
 
     abilities = frozenset({"render", "surface"})
 
@@ -110,16 +129,21 @@ class TissueScene:
     @cached_property
     def _tensors(self) -> dict[str, Tensor]:
         arrays = {**self.surfels, "nodes": self.motion.get("nodes"), "shares": self.motion.get("shares")}
-        return {name: torch.from_numpy(np.array(a)) for name, a in arrays.items() if a is not None}
+        found = {name: torch.from_numpy(np.array(a)) for name, a in arrays.items() if a is not None}
+        return {name: tensor.to(self.device) for name, tensor in found.items()}
+
+    def on(self, device: torch.device) -> TissueScene:
+        """The same scene, drawn by a device."""
+        return replace(self, device=device)
 
     @cached_property
     def _deformation(self) -> Deformation:
         start, end = self.time_range_s
         if not self.motion:
             bases = self.surfels["curves"].shape[-1]
-            return CurveDeformation(start, end, bases, 1.0, self.unit_mm, torch.device("cpu"))
-        coefficients = torch.from_numpy(np.array(self.motion["coefficients"]))
-        nodes = torch.from_numpy(np.array(self.motion["nodes_mm"]))
+            return CurveDeformation(start, end, bases, 1.0, self.unit_mm, self.device)
+        coefficients = torch.from_numpy(np.array(self.motion["coefficients"])).to(self.device)
+        nodes = torch.from_numpy(np.array(self.motion["nodes_mm"])).to(self.device)
         found = NodeDeformation(nodes, TimeBasis(start, end, coefficients.shape[1]), self.unit_mm)
         found.coefficients = coefficients
         return found
@@ -130,7 +154,10 @@ class TissueScene:
             return moved_surfels(self._tensors, self._deformation, time_s)
 
     def _draw(self, cameras: Cameras, n: int, moved: Moved) -> SurfelRender:
-        pose = (torch.from_numpy(cameras.intrinsics[n]), torch.from_numpy(cameras.camera_from_world[n]))
+        pose = (
+            torch.as_tensor(cameras.intrinsics[n], device=self.device),
+            torch.as_tensor(cameras.camera_from_world[n], device=self.device),
+        )
         extra = self._tensors["evidence"][:, None]
         with torch.no_grad():
             camera = (*pose, cameras.width_px, cameras.height_px)
@@ -139,33 +166,30 @@ class TissueScene:
     def render(self, cameras: Cameras, time_s: float | NDArray[np.floating]) -> Render:
         """Colours, alpha, depths (NaN where less than half of a ray is stopped), normals and evidence."""
         times = np.broadcast_to(np.asarray(time_s, dtype=np.float64), (len(cameras),))
-        drawn = [self._draw(cameras, n, self.surfels_at(float(t))) for n, t in enumerate(times)]
-        size = (len(drawn), cameras.height_px, cameras.width_px)
-        colour = np.empty((*size, 4), np.float32)
-        alpha, depth = np.empty(size, np.float32), np.empty(size, np.float32)
-        normals = np.empty((*size, 3), np.float32)
-        for n, picture in enumerate(drawn):
-            colour[n], alpha[n] = picture.colour.numpy(), picture.alpha.numpy()
-            depth[n], normals[n] = picture.depth_mm.numpy(), picture.normal.numpy()
-        depth[alpha < SOLID_ALPHA] = np.nan
-        normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-6)
-        evidence = (colour[..., 3] / np.maximum(alpha, 1e-6)).clip(0, 1)
-        return Render(colour[..., :3].clip(0, 1), alpha, depth, normals, np.where(alpha > 0, evidence, 0))
+        pictures: list[tuple[Tensor, ...]] = []
+        for n, time in enumerate(times):
+            drawn = self._draw(cameras, n, self.surfels_at(float(time)))
+            solid = torch.where(drawn.alpha < SOLID_ALPHA, torch.nan, drawn.depth_mm)
+            seen = (drawn.colour[..., 3] / drawn.alpha.clamp_min(1e-6)).clamp(0, 1)
+            evidence = torch.where(drawn.alpha > 0, seen, 0.0)
+            normal = normalize(drawn.normal, dim=-1, eps=1e-6)
+            pictures.append(on_host(drawn.colour[..., :3].clamp(0, 1), drawn.alpha, solid, normal, evidence))
+        return Render(*(stacked(parts) for parts in zip(*pictures, strict=True)))
 
     @cached_property
     def _mesh(self) -> MovingMesh:
         moved = self.surfels_at(self.rest_time_s)
         picture = self._draw(self.rest, 0, moved)
-        alpha = picture.alpha.numpy()
-        depth = np.where(alpha < SOLID_ALPHA, np.nan, picture.depth_mm.numpy())
-        shares = picture.colour.numpy() / np.maximum(alpha, 1e-6)[..., None]
+        alpha = picture.alpha.cpu().numpy()
+        depth = np.where(alpha < SOLID_ALPHA, np.nan, picture.depth_mm.cpu().numpy())
+        shares = picture.colour.cpu().numpy() / np.maximum(alpha, 1e-6)[..., None]
         stride = max(1, round(self.rest.width_px / _MESH_PX))
         mesh = depth_mesh(depth, self.rest, shares[..., :3].clip(0, 1), shares[..., 3].clip(0, 1), stride)
-        return carried(mesh, moved.means_mm.numpy())
+        return carried(mesh, moved.means_mm.cpu().numpy())
 
     def surface(self, time_s: float) -> Mesh:
         """The mesh of one time moved by the deformation: vertices and faces correspond over time."""
-        moved, rest = (self.surfels_at(t).means_mm.numpy() for t in (time_s, self.rest_time_s))
+        moved, rest = (self.surfels_at(t).means_mm.cpu().numpy() for t in (time_s, self.rest_time_s))
         return self._mesh.at(moved - rest)
 
     def volume(self, grid: Grid, time_s: float | None) -> Volume:

@@ -15,8 +15,12 @@ _MIN_ALPHA = 0.3
 """Below this, depths are not compared: they rest on too little."""
 
 
-def frame_loss(render: SurfelRender, view: View, config: Config, share: float, typical_mm: float) -> Tensor:
-    """Colour, depth and regularity of one frame; ``share`` of the steps are done.
+def frame_loss(
+    render: SurfelRender, view: View, config: Config, depth_weight: Tensor, typical_mm: float
+) -> Tensor:
+    """Colour, depth and regularity of one frame.
+
+    depth_weight: by now, (); see ``fallen_weight``.
 
     Source: sheet endo-dynamic-2dgs, 2.7; weights by provenance are ours.
     """
@@ -29,9 +33,10 @@ def frame_loss(render: SurfelRender, view: View, config: Config, share: float, t
     relative = typical_mm / render.depth_mm.clamp_min(1e-3 * typical_mm)
     if config.depth_weight:
         depth = depth_loss(relative, render.alpha, view)
-        loss = loss + adaptive_weight(config.depth_weight, share, colour, depth) * depth
+        loss = loss + adaptive_weight(config.depth_weight, depth_weight, colour, depth) * depth
     if config.hole_weight:
-        loss = loss + config.hole_weight * bending(relative, view.hidden * (render.alpha > _MIN_ALPHA))
+        unmeasured = 1 - view.depth_weight.clamp(0, 1)
+        loss = loss + config.hole_weight * bending(relative, unmeasured * (render.alpha > _MIN_ALPHA))
     if config.normal_weight:
         loss = loss + config.normal_weight * normal_loss(render, view)
     if config.distortion_weight:
@@ -57,14 +62,22 @@ def depth_loss(relative: Tensor, alpha: Tensor, view: View) -> Tensor:
     return ((relative - view.inverse_depth).abs() * weight).sum() / weight.sum().clamp_min(1.0)
 
 
-def adaptive_weight(start: float, share: float, colour: Tensor, depth: Tensor) -> Tensor:
-    """The depth's weight: falls to a fifth over the run, and up to a quarter more where colour lags behind.
+def fallen_weight(start: float, share: float) -> float:
+    """The depth's weight after a share of the steps: it falls to a fifth over the run.
 
-    Source: Diff2DGS, released code, base = 10 (1 - 0.8 share), gain = 1 + 0.25 tanh(L_rgb / L_depth - 1),
-    kept in [1, 10] there and in the same proportion here.
+    Source: Diff2DGS, released code, base = 10 (1 - 0.8 share).
+    """
+    return start * (1 - 0.8 * share)
+
+
+def adaptive_weight(start: float, fallen: Tensor, colour: Tensor, depth: Tensor) -> Tensor:
+    """The depth's weight by now (), up to a quarter more where the colour lags behind.
+
+    Source: Diff2DGS, released code, gain = 1 + 0.25 tanh(L_rgb / L_depth - 1), kept in [1, 10] there and in
+    the same proportion to the start here.
     """
     gain = 1 + 0.25 * torch.tanh(colour.detach() / depth.detach().clamp_min(1e-8) - 1)
-    return (start * (1 - 0.8 * share) * gain).clamp(0.1 * start, start)
+    return (fallen * gain).clamp(0.1 * start, start)
 
 
 def bending(relative: Tensor, weight: Tensor) -> Tensor:
@@ -83,10 +96,10 @@ def normal_loss(render: SurfelRender, view: View) -> Tensor:
     Source: 2DGS (Huang et al. 2024), normal consistency; the depth's normals from central differences.
     """
     height, width = render.depth_mm.shape
-    k = view.intrinsics.to(render.depth_mm)
-    x = (torch.arange(width, device=k.device, dtype=k.dtype) - k[0, 2]) / k[0, 0]
-    y = (torch.arange(height, device=k.device, dtype=k.dtype) - k[1, 2]) / k[1, 1]
     z = render.depth_mm
+    k = view.intrinsics.to(z)
+    x = (torch.arange(width, device=z.device, dtype=z.dtype) - k[0, 2]) / k[0, 0]
+    y = (torch.arange(height, device=z.device, dtype=z.dtype) - k[1, 2]) / k[1, 1]
     points = torch.stack([x * z, y[:, None] * z, z], 2)
     across = points[1:-1, 2:] - points[1:-1, :-2]
     down = points[2:, 1:-1] - points[:-2, 1:-1]

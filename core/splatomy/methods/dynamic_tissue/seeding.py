@@ -28,8 +28,10 @@ class Seeds:
     evidence: Float32
 
 
-def seed(footage: Footage, frame: int, covered: NDArray[np.bool_], spacing_px: float, hidden: bool) -> Seeds:
-    """Surfels at the pixels of a frame that are not covered (H, W) yet.
+def seed(footage: Footage, frame: int, carried_mm: Float32, spacing_px: float, hidden: bool) -> Seeds:
+    """Surfels at the pixels of a frame that none covers yet.
+
+    carried_mm: (H, W) depths of the surfels so far in this frame, 0 = not covered.
 
     hidden: False = only where tissue of known depth is visible; True = everywhere, with completed depths
     and colours, for what no frame shows.
@@ -37,22 +39,27 @@ def seed(footage: Footage, frame: int, covered: NDArray[np.bool_], spacing_px: f
     Their normals are those of the depth map, their sizes those of its pixels: the seed starts with random
     rotations.
     """
-    depth, known = footage.bare_depth(frame)
-    wanted = ~covered if hidden else ~covered & (known > 0) & footage.seen(frame)
-    rows, columns = _lattice(wanted, spacing_px)
+    depth, known = footage.depth_known(frame)
+    rows, columns = _lattice(known.shape, spacing_px)
+    places = np.ix_(rows, columns)
+    wanted = (carried_mm[places] <= 0) & ~footage.outside[places]
+    if not hidden:
+        wanted &= (known[places] > 0) & footage.seen(frame)[places]
+    rows, columns = (axis[n] for axis, n in zip((rows, columns), wanted.nonzero(), strict=True))
+    if not len(rows):
+        vectors = [np.zeros((0, n), np.float32) for n in (3, 4, 2, 3)]
+        return Seeds(vectors[0], vectors[1], vectors[2], vectors[3], np.zeros(0, np.float32))
+    given = (known > 0).astype(np.float32)
+    if hidden:
+        depth, given = footage.bare_depth(frame, carried_mm)[0], np.ones_like(given)
     # Noise of single depths would tilt the normals at random.
-    smooth = np.asarray(cv2.GaussianBlur(depth, (0, 0), max(1.0, spacing_px)), np.float32)
+    sigma = max(1.0, spacing_px)
+    total = cv2.GaussianBlur(depth * given, (0, 0), sigma)
+    smooth = np.asarray(total / np.maximum(cv2.GaussianBlur(given, (0, 0), sigma), 1e-6), np.float32)
     k = footage.cameras.intrinsics[frame]
-    rays = np.stack(
-        [
-            (columns - k[0, 2] - k[0, 1] * (rows - k[1, 2]) / k[1, 1]) / k[0, 0],
-            (rows - k[1, 2]) / k[1, 1],
-            np.ones(len(rows)),
-        ],
-        -1,
-    )
+    rays = _rays(rows, columns, k)
     z = (smooth if hidden else depth)[rows, columns]
-    normal = _normals(smooth, k)[rows, columns]
+    normal = _normals(smooth, k, rows, columns)
     length = np.linalg.norm(rays, axis=1, keepdims=True)
     cosine = np.abs((normal * rays).sum(1, keepdims=True)) / length
     # The long axis lies where the surface falls away from the camera.
@@ -67,7 +74,7 @@ def seed(footage: Footage, frame: int, covered: NDArray[np.bool_], spacing_px: f
     stretch = np.minimum(1 / np.maximum(cosine[:, 0], 1e-3), _MAX_STRETCH)
     image = footage.bare_colour(frame)
     colours = image[rows, columns]
-    evidence = (footage.seen(frame) & (known > 0))[rows, columns]
+    evidence = footage.seen(frame)[rows, columns] & (known[rows, columns] > 0)
     return Seeds(
         world.astype(np.float32),
         _quats(pose[:3, :3].T @ axes),
@@ -77,23 +84,30 @@ def seed(footage: Footage, frame: int, covered: NDArray[np.bool_], spacing_px: f
     )
 
 
-def _lattice(wanted: NDArray[np.bool_], spacing_px: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Rows and columns of wanted pixels on a lattice of that spacing."""
+def _lattice(shape: tuple[int, ...], spacing_px: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns of a lattice of that spacing in a picture (H, W)."""
     first = 0.5 * (spacing_px - 1)
-    rows, columns = (np.unique(np.arange(first, size, spacing_px).astype(int)) for size in wanted.shape)
-    chosen = np.zeros_like(wanted)
-    chosen[np.ix_(rows, columns)] = True
-    where = np.nonzero(chosen & wanted)
-    return where[0], where[1]
+    rows, columns = (np.unique(np.arange(first, size, spacing_px).astype(np.intp)) for size in shape)
+    return rows, columns
 
 
-def _normals(depth: Float32, k: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Camera-facing unit normals (H, W, 3) of a depth map (H, W) mm."""
+def _rays(rows: NDArray[np.intp], columns: NDArray[np.intp], k: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Directions (N, 3) with z = 1 of pixels."""
+    y = (rows - k[1, 2]) / k[1, 1]
+    return np.stack([(columns - k[0, 2] - k[0, 1] * y) / k[0, 0], y, np.ones(len(rows))], -1)
+
+
+def _normals(
+    depth: Float32, k: NDArray[np.float64], rows: NDArray[np.intp], columns: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Camera-facing unit normals (N, 3) of a depth map (H, W) mm at some of its pixels."""
     height, width = depth.shape
-    rows, columns = np.indices((height, width))
-    points = np.stack([(columns - k[0, 2]) / k[0, 0] * depth, (rows - k[1, 2]) / k[1, 1] * depth, depth], -1)
-    across, down = np.gradient(points, axis=1), np.gradient(points, axis=0)
-    normal = np.cross(down, across)
+
+    def point(down: int, right: int) -> NDArray[np.float64]:
+        row, column = (rows + down).clip(0, height - 1), (columns + right).clip(0, width - 1)
+        return np.asarray(_rays(row, column, k) * depth[row, column, None])
+
+    normal = np.cross(point(1, 0) - point(-1, 0), point(0, 1) - point(0, -1))
     return np.asarray(normal / np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-12))
 
 

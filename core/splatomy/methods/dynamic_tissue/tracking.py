@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import cv2
@@ -17,6 +19,12 @@ from splatomy.prepare.inpaint.motion import Motion, Recent, SmallFrame, complete
 Float32 = NDArray[np.float32]
 _SIZE_PX = 320
 """Longer side of the pictures in which motion is searched."""
+_MOST_WORKERS = 8
+"""Both ways have one frame after the other in work, and beside it what comes before and after: more have
+nothing to do."""
+_AHEAD = 4
+"""Frames of which the motion since the neighbour is searched before their turn."""
+_WAIT_S = 0.25
 
 
 @dataclass(frozen=True)
@@ -38,9 +46,9 @@ class Tracks:
 def reference_frame(footage: Footage) -> Task[int]:
     """The frame that shows most tissue of known depth; among near ties the one nearest the middle."""
     known = np.zeros(len(footage))
-    for frame in range(len(known)):
+    for frame, (_, weight) in enumerate(footage.depths_known()):
         yield Progress("track", 0, len(known))
-        known[frame] = footage.depth_known(frame)[1][::4, ::4].mean()
+        known[frame] = weight[::4, ::4].mean()
     middle = np.abs(np.arange(len(known)) - (len(known) - 1) / 2) / len(known)
     return int(np.argmax(known - 0.1 * middle))
 
@@ -52,7 +60,7 @@ def track(footage: Footage, spacing: float, follow: bool) -> Task[Tracks]:
     columns = np.linspace(0, footage.width_px - 1, max(2, round((footage.width_px - 1) / step) + 1))
     rows = np.linspace(0, footage.height_px - 1, max(2, round((footage.height_px - 1) / step) + 1))
     x, y = (a.ravel().astype(np.float32) for a in np.meshgrid(columns, rows))
-    depth, known = footage.bare_depth(reference)
+    depth, _ = footage.bare_depth(reference)
     at = np.stack([x, y], -1)[None]
     nodes = footage.cameras[reference].unproject(at, read_at(depth, x, y)[None])[0]
     spacing_mm = step * footage.typical_mm / float(footage.cameras.intrinsics[reference, 0, 0])
@@ -60,33 +68,85 @@ def track(footage: Footage, spacing: float, follow: bool) -> Task[Tracks]:
     weight = np.zeros((len(nodes), len(footage)), np.float32)
     weight[:, reference] = 1.0
     if follow:
-        lifted = _Lifted(footage, reference, depth, known)
-        for direction in (1, -1):
-            for frame, moved, share in lifted.walk(direction):
-                # A node stands for its surroundings: their mean is far less noisy than one depth.
-                sigma = max(1.0, 0.35 * step * lifted.scale)
-                mean, mass = spread(moved, share, sigma)
-                whole = completed(np.where(mass[..., None] > 0.05, mean, 0), (mass > 0.05).astype(np.float32))
-                place = ((x + 0.5) * lifted.scale - 0.5, (y + 0.5) * lifted.scale - 0.5)
-                displacement[:, frame] = read_at(whole, *place)
-                weight[:, frame] = read_at(mass, *place).clip(0.02, 1)
-                yield Progress("track", frame, len(footage))
+        lifted = _Lifted(footage, reference)
+        # A node stands for its surroundings: their mean is far less noisy than one depth.
+        sigma = max(1.0, 0.35 * step * lifted.scale)
+        place = ((x + 0.5) * lifted.scale - 0.5, (y + 0.5) * lifted.scale - 0.5)
+
+        def look(frame: int, flow: Float32, seen: Float32) -> tuple[Float32, Float32]:
+            mean, mass = spread(*lifted.moved(frame, flow, seen), sigma)
+            whole = completed(np.where(mass[..., None] > 0.05, mean, 0), (mass > 0.05).astype(np.float32))
+            return read_at(whole, *place), read_at(mass, *place).clip(0.02, 1)
+
+        done = 0
+        for found in _both_ways(lifted, reference, len(footage), look):
+            if found is not None:
+                frame, (displacement[:, frame], weight[:, frame]) = found
+                done += 1
+            yield Progress("track", done, len(footage))
     return Tracks(reference, nodes.astype(np.float32), displacement, weight, spacing_mm)
+
+
+Look = Callable[[int, Float32, Float32], tuple[Float32, Float32]]
+
+
+def _both_ways(
+    lifted: _Lifted, reference: int, num_frames: int, look: Look
+) -> Iterator[tuple[int, tuple[Float32, Float32]] | None]:
+    """Every other frame with what ``look`` makes of it, as they come; None when none came in a while.
+
+    Each way from the reference on, a frame waits for the one before it. Meanwhile other threads search the
+    motion between the neighbours to come, and look at the frames that are done. The results do not depend on
+    the number of threads.
+    """
+    pool = ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_WORKERS), "track")
+    links: dict[Future[tuple[Float32, Float32]], tuple[int, int]] = {}
+    looks: dict[Future[tuple[Float32, Float32]], int] = {}
+
+    def prepare(frame: int, direction: int) -> None:
+        if 0 <= frame < num_frames:
+            pool.submit(lifted.step, frame - direction, frame)
+
+    def go_on(flow: Float32, frame: int, direction: int) -> None:
+        if 0 <= frame < num_frames:
+            links[pool.submit(lifted.link, flow, frame - direction, frame)] = frame, direction
+            prepare(frame + _AHEAD, direction)
+
+    try:
+        for distance in range(1, _AHEAD + 1):
+            for direction in (1, -1):
+                prepare(reference + distance * direction, direction)
+        for direction in (1, -1):
+            go_on(lifted.still(), reference + direction, direction)
+        while links or looks:
+            done, _ = wait([*links, *looks], _WAIT_S, FIRST_COMPLETED)
+            for future in done & links.keys():
+                frame, direction = links.pop(future)
+                flow, seen = future.result()
+                go_on(flow, frame + direction, direction)
+                looks[pool.submit(look, frame, flow, seen)] = frame
+            for future in done & looks.keys():
+                yield looks.pop(future), future.result()
+            if not done:
+                yield None
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 class _Lifted:
     """Displacements (h, w, 3) mm of the reference frame's tissue at every other frame, at a reduced size."""
 
-    def __init__(self, footage: Footage, reference: int, depth: Float32, known: Float32) -> None:
+    def __init__(self, footage: Footage, reference: int) -> None:
         self._footage, self._reference = footage, reference
-        height, width = depth.shape
+        height, width = footage.height_px, footage.width_px
         self.scale = min(1.0, _SIZE_PX / max(height, width))
         self._size = (max(8, round(width * self.scale)), max(8, round(height * self.scale)))
-        self._motion = Motion(Recent(self._small, 6), 6)
+        kept = 2 * (_AHEAD + 2) + 1
+        self._motion = Motion(Recent(self._small, kept), kept)
         rows, columns = np.indices(self._size[::-1], dtype=np.float32)
-        self._x, self._y = (columns + 0.5) / self.scale - 0.5, (rows + 0.5) / self.scale - 0.5
-        self._rest = self._world(reference, depth, self._x, self._y)
-        self._known = read_at(known, self._x.ravel(), self._y.ravel()).reshape(rows.shape)
+        self._x, self._y = columns, rows
+        depth, self._known = footage.bare_depth(reference, size=self._size)
+        self._rest = self._world(reference, depth, columns, rows)
 
     def _small(self, frame: int) -> SmallFrame:
         filled = self._footage.capture.synthetic is not None
@@ -97,21 +157,28 @@ class _Lifted:
         return small_frame(self._footage.capture.images[frame], hidden, self._size)
 
     def _world(self, frame: int, depth: Float32, x: Float32, y: Float32) -> Float32:
+        """World points (h, w, 3) of places x, y (h, w) in a small depth map (h, w)."""
         z = read_at(depth, x.ravel(), y.ravel())
-        at = np.stack([x.ravel(), y.ravel()], -1)[None]
+        at = (np.stack([x.ravel(), y.ravel()], -1)[None] + 0.5) / self.scale - 0.5
         points = self._footage.cameras[frame].unproject(at, z[None])[0]
         return points.reshape(*x.shape, 3).astype(np.float32)
 
-    def walk(self, direction: int) -> Iterator[tuple[int, Float32, Float32]]:
-        """Frame, displacements and weights (h, w), one frame after the other from the reference on."""
-        flow = np.zeros((*self._x.shape, 2), np.float32)
-        frame = self._reference + direction
-        while 0 <= frame < len(self._footage):
-            flow = composed(flow, self._motion.step((frame - direction, frame)))
-            flow, seen = self._motion.refined(self._reference, frame, flow)
-            depth, known = self._footage.bare_depth(frame)
-            x, y = self._x + flow[..., 0] / self.scale, self._y + flow[..., 1] / self.scale
-            share = cv2.erode(known, np.ones((3, 3), np.uint8))
-            share = read_at(share, x.ravel(), y.ravel(), outside=0.0).reshape(x.shape)
-            yield frame, self._world(frame, depth, x, y) - self._rest, seen * share * self._known
-            frame += direction
+    def still(self) -> Float32:
+        """The flow (h, w, 2) of the reference frame to itself."""
+        return np.zeros((*self._x.shape, 2), np.float32)
+
+    def step(self, before: int, frame: int) -> Float32:
+        """Flow (h, w, 2) between neighbours; kept for a while."""
+        return self._motion.step((before, frame))
+
+    def link(self, flow: Float32, before: int, frame: int) -> tuple[Float32, Float32]:
+        """Flow (h, w, 2) from the reference to a frame, given that to its neighbour, and where seen."""
+        return self._motion.refined(self._reference, frame, composed(flow, self.step(before, frame)))
+
+    def moved(self, frame: int, flow: Float32, seen: Float32) -> tuple[Float32, Float32]:
+        """Displacements (h, w, 3) mm to a frame and their weights (h, w)."""
+        depth, known = self._footage.bare_depth(frame, size=self._size)
+        x, y = self._x + flow[..., 0], self._y + flow[..., 1]
+        share = cv2.erode(known, np.ones((3, 3), np.uint8))
+        share = read_at(share, x.ravel(), y.ravel(), outside=0.0).reshape(x.shape)
+        return self._world(frame, depth, x, y) - self._rest, seen * share * self._known

@@ -10,8 +10,11 @@ METHOD = MethodSpec(
     requires=("cameras", "grid"),
     abilities=frozenset({"render", "volume"}),
     config="splatomy.methods.dynamic_vessels.config:Config",
+    halved="splatomy.methods.dynamic_vessels.config:halved",
     reconstruct="splatomy.methods.dynamic_vessels.method:reconstruct",
     load_scene="splatomy.methods.dynamic_vessels.model:load_scene",
+    follow="splatomy.methods.dynamic_vessels.method:follow",
+    shared="views_per_step",
     presets={
         "draft": {"steps": 1200, "num_start": 15000, "finest_bin": 2},
         "standard": {},

@@ -1,16 +1,21 @@
 """Settings of the 4D radiative Gaussians."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from splatomy.method import setting
+
+_COARSEST_BIN = 8
 
 
 @dataclass(frozen=True)
 class Config:
     """Settings of the 4D radiative Gaussians."""
 
-    steps: int = setting(5000, 20, 1_000_000, "steps", "Training steps, one view each")
+    steps: int = setting(5000, 20, 1_000_000, "steps", "Training steps")
+    views_per_step: int = setting(
+        1, 1, 1024, "views", "Views in the mean loss of a step; replicas share them"
+    )
     seed: int = setting(0, 0, 2**31 - 1, "", "Random seed; the run's own seed replaces it")
     field: Literal["curves", "grid"] = setting("curves", doc="Per-Gaussian curves, or the paper's hash grids")
     num_start: int = setting(30000, 10, 2_000_000, "", "Gaussians drawn from the filtered back-projection")
@@ -26,6 +31,7 @@ class Config:
     dssim_weight: float = setting(0.0, 0.0, 100.0, "", "Weight of the paper's D-SSIM loss")
     sparsity: float = setting(0.01, 0.0, 10.0, "", "Weight of the total attenuation, against haze")
     roughness: float = setting(0.05, 0.0, 100.0, "", "Weight of the curves' second differences")
+    kinship: float = setting(0.1, 0.0, 100.0, "", "Weight of curves that differ from their neighbours'")
     time_jitter_views: float = setting(1.0, 0.0, 5.0, "views", "Time perturbation of the grid field")
     position_rate: float = setting(1e-4, 1e-8, 1.0, "volume sizes/step", "Start rate of positions")
     scale_rate: float = setting(5e-3, 1e-8, 1.0, "1/step", "Start rate of log scales")
@@ -39,3 +45,17 @@ class Config:
     prune_snr: float = setting(0.2, 0.0, 100.0, "sigma", "Drop Gaussians whose peak shadow is fainter")
     residual_seeds: int = setting(2, 0, 20, "", "Times that Gaussians are added where residuals point")
     snapshot_every_s: float = setting(5.0, 0.1, 600.0, "s", "Time between snapshots")
+
+
+def halved(config: Config) -> Config | None:
+    """Half the Gaussians, compared with pictures of half the side; None = hardly any pixels are left."""
+    finest_bin = 2 * config.finest_bin
+    if finest_bin > _COARSEST_BIN:
+        return None
+    return replace(
+        config,
+        finest_bin=finest_bin,
+        coarsest_bin=max(config.coarsest_bin, finest_bin),
+        num_start=max(10, config.num_start // 2),
+        max_gaussians=max(100, config.max_gaussians // 2),
+    )

@@ -21,15 +21,19 @@ from splatomy.events import Checkpoint, Notice, Progress, Snapshot, Task
 from splatomy.fields.attenuation import CurveField, GridField, TimeBasis
 from splatomy.gaussians.density import grow_and_prune
 from splatomy.gaussians.init import neighbour_distance_mm, noise_level, sample_bright_voxels
-from splatomy.gaussians.losses import dssim, robust_loss
 from splatomy.gaussians.store import GaussianStore
+from splatomy.kernels.ready import hash_kernel, made_ready, on, optimiser, xray_kernels
 from splatomy.kernels.xray import splat
 from splatomy.methods.dynamic_vessels.config import Config
+from splatomy.methods.dynamic_vessels.field_state import field_arrays, restore_field
 from splatomy.methods.dynamic_vessels.model import VesselScene
+from splatomy.methods.dynamic_vessels.residuals import missing_volume
+from splatomy.methods.dynamic_vessels.step import VesselSteps
 from splatomy.methods.dynamic_vessels.views import Views, binning_at
 from splatomy.prepare.fdk import fdk
 from splatomy.prepare.hull import has_few_directions, shadow_hull
-from splatomy.scene import Scene, Volume
+from splatomy.replicas.group import Replicas
+from splatomy.scene import Scene
 
 _TABLE_SIZE = 64
 # Reading the network out at one time takes as long as a training step.
@@ -44,8 +48,11 @@ def reconstruct(
     config: Config,
     device: torch.device,
     resume: Checkpoint | None = None,
+    replicas: Replicas | None = None,
 ) -> Task[Scene]:
     """A scene of radiative Gaussians with smooth densities over time.
+
+    replicas: processes that run ``follow`` on the same, led by this one.
 
     Raises:
         InputError: nothing in the run is brighter than its noise.
@@ -54,43 +61,59 @@ def reconstruct(
     curves instead of a network, negative residuals kept, residual seeding, real seconds.
     """
     capture = next(c for c in captures if c is not None)
-    trainer = _Trainer(capture, config, device)
+    kernels = [*on(device, xray_kernels), *([hash_kernel] if config.field == "grid" else [])]
+    yield from made_ready(optimiser, *kernels)
+    replicas = replicas or Replicas()
+    trainer = _Trainer(capture, config, device, replicas)
     if resume is None:
         yield from trainer.start()
     else:
         trainer.restore(resume)
-    # At once: the first training step may compile kernels for a while, and a stop must keep something.
-    yield Snapshot("train", trainer.step, trainer.scene(), trainer.checkpoint())
+    replicas.adopt(trainer)
+    # At once: a stop must keep something.
+    yield Snapshot("train", trainer.step, (yield from trainer.scene()), trainer.checkpoint())
     published, pause_s = time.monotonic(), config.snapshot_every_s
     reported = 0.0
     while trainer.step < config.steps:
         loss = trainer.train_step()
         if trainer.is_seeding_due():
             yield from trainer.add_from_residuals()
+            replicas.adopt(trainer)
         now = time.monotonic()
         if now - reported > 0.3 or trainer.step == config.steps:
             reported = now
-            metrics = {"loss": float(loss), "gaussians": float(len(trainer.store))}
+            metrics = {"loss": float(loss), "gaussians": float(len(trainer.store)), **replicas.figures()}
             yield Progress("train", trainer.step, config.steps, metrics)
         if now - published > pause_s:
-            snapshot = Snapshot("train", trainer.step, trainer.scene(), trainer.checkpoint())
+            scene = yield from trainer.scene()
+            snapshot = Snapshot("train", trainer.step, scene, trainer.checkpoint())
             published = time.monotonic()
             # A network takes long to read out: that may cost a tenth of the time, but no checkpoint.
             pause_s = max(config.snapshot_every_s, 9 * (published - now))
             pause_s = min(pause_s, _CHECKPOINT_WITHIN_S)
             yield snapshot
-    scene = trainer.scene()
+    scene = yield from trainer.scene()
     yield Snapshot("train", trainer.step, scene, trainer.checkpoint())
     return scene
+
+
+def follow(captures: Iterable[Capture], config: Config, device: torch.device, replicas: Replicas) -> None:
+    """One replica's part of a reconstruction that another process leads."""
+    trainer = _Trainer(next(iter(captures)), config, device, replicas)
+    replicas.adopt(trainer)
+    while trainer.step < config.steps:
+        trainer.train_step()
+        if trainer.is_seeding_due():
+            replicas.adopt(trainer)
 
 
 class _Trainer:
     """The state between two steps."""
 
-    def __init__(self, capture: Capture, config: Config, device: torch.device) -> None:
+    def __init__(self, capture: Capture, config: Config, device: torch.device, replicas: Replicas) -> None:
         if capture.grid is None or capture.cameras is None:
             raise ValueError("dynamic_vessels needs cameras and grid")
-        self.capture, self.config, self.device = capture, config, device
+        self.capture, self.config, self.device, self.replicas = capture, config, device, replicas
         self.grid = capture.grid
         self.voxel_mm = float(self.grid.spacing_mm.min())
         self.extent_mm = self.grid.bounds_mm
@@ -101,6 +124,7 @@ class _Trainer:
         self.step = 0
         self.order: list[int] = []
         self.store: GaussianStore
+        self.steps: VesselSteps
         self.field: CurveField | GridField
         self.field_optimiser: torch.optim.Optimizer | None = None
         self.unit_per_mm = 1.0
@@ -133,7 +157,7 @@ class _Trainer:
         self.unit_per_mm = float(np.quantile(values, 0.9))
         self._make_field()
         scale = neighbour_distance_mm(means).clip(self._min_mm, self._max_mm)
-        self.store = GaussianStore(self._rows(means, scale, values), self._rates())
+        self._adopt(GaussianStore(self._rows(means, scale, values), self._rates()))
 
     @property
     def _min_mm(self) -> float:
@@ -154,7 +178,10 @@ class _Trainer:
         size_mm = torch.as_tensor(self.extent_mm[1] - self.extent_mm[0], dtype=torch.float32)
         field = GridField(low, size_mm, start, end, self.unit_per_mm, self.config.log2_table)
         self.field = field.to(self.device)
-        self.field_optimiser = torch.optim.Adam(self.field.parameters(), self.config.grid_rate, eps=1e-15)
+        # Fused: the tables hold millions of numbers, and one pass over them costs a tenth of many.
+        self.field_optimiser = torch.optim.Adam(
+            self.field.parameters(), self.config.grid_rate, eps=1e-15, fused=True
+        )
 
     def _rows(self, means: np.ndarray, scale_mm: np.ndarray, density: np.ndarray) -> dict[str, torch.Tensor]:
         """Parameters of new isotropic Gaussians."""
@@ -174,87 +201,59 @@ class _Trainer:
         """Learning rates at this step: each decays tenfold, exponentially."""
         decay = 0.1 ** (self.step / self.config.steps)
         c = self.config
-        rates = {
-            "means_mm": c.position_rate * self.size_mm,
-            "quats_wxyz": c.rotation_rate,
-            "log_scales": c.scale_rate,
-            "curve": c.curve_rate,
-        }
+        rates = {"means_mm": c.position_rate * self.size_mm, "quats_wxyz": c.rotation_rate}
+        rates |= {"log_scales": c.scale_rate, "curve": c.curve_rate}
         return {name: rate * decay for name, rate in rates.items()}
+
+    def _set_rates(self) -> None:
+        """This step's learning rates."""
+        self.store.set_learning_rates(self._rates())
+        if self.field_optimiser is not None:
+            for group in self.field_optimiser.param_groups:
+                group["lr"] = self.config.grid_rate * 0.1 ** (self.step / self.config.steps)
+
+    def _adopt(self, store: GaussianStore) -> None:
+        """Trains another store from here."""
+        self.store = store
+        optimisers = [store.optimiser, *([self.field_optimiser] if self.field_optimiser else [])]
+        limits = math.log(self._min_mm), math.log(self._max_mm)
+        self.steps = VesselSteps(store, self.field, optimisers, self.config, limits)
 
     # -- one step ------------------------------------------------------------------------------
 
     def train_step(self) -> torch.Tensor:
-        """Renders one view at its time, compares, and moves everything; the loss."""
-        config, store = self.config, self.store
-        if not self.order:
-            self.order = [int(v) for v in self.rng.permutation(len(self.capture))]
-        view = self.views.at(self.order.pop(), binning_at(self.step / config.steps, config))
-        time_s = view.time_s
-        if isinstance(self.field, GridField) and config.time_jitter_views > 0:
-            gap = np.ptp(self.capture.times_s) / max(len(self.capture) - 1, 1)
-            time_s += float(self.rng.normal()) * gap * config.time_jitter_views
-        store.set_learning_rates(self._rates())
-        density = self.field.density(store["curve"], store["means_mm"], time_s)
-        statistics = torch.zeros(len(store), 2, device=self.device)
-        image = splat(
-            store["means_mm"],
-            store["quats_wxyz"],
-            store["log_scales"].exp(),
-            density,
-            view.intrinsics,
-            view.camera_from_world,
-            view.width_px,
-            view.height_px,
-            pixel_average=True,
-            screen_gradient=statistics,
-        )
-        loss = self._loss(image, view, density)
-        loss.backward()
-        store.optimiser.step()
-        store.optimiser.zero_grad(set_to_none=True)
-        if self.field_optimiser is not None:
-            for group in self.field_optimiser.param_groups:
-                group["lr"] = config.grid_rate * 0.1 ** (self.step / config.steps)
-            self.field_optimiser.step()
-            self.field_optimiser.zero_grad(set_to_none=True)
-        with torch.no_grad():
-            store["log_scales"].clamp_(math.log(self._min_mm), math.log(self._max_mm))
-            self._gather(density.detach(), statistics)
+        """Renders some views at their times, compares, and moves everything; the mean loss."""
+        store, steps = self.store, self.steps
+        self._set_rates()
+        sums = steps.begin()
+        factor = binning_at(self.step / self.config.steps, self.config)
+        for frame, time_s in self.replicas.own(self._next_views()):
+            steps.add_view(self.views.at(frame, factor), time_s, self.step)
+        gradients = [p.grad for p in steps.parameters() if p.grad is not None]
+        self.replicas.add_up([*gradients, sums.seen, sums.loss])
+        self.replicas.take_largest(sums.peak)
+        steps.end()
         self.step += 1
-        if self.step % config.grow_every == 0:
+        if self.step % self.config.grow_every == 0:
             self._control()
-        return loss.detach()
+        self.replicas.compare(self.step, [*store.parameters.values(), *self.field.parameters()])
+        return sums.last_loss[0]
 
-    def _loss(self, image: torch.Tensor, view: Any, density: torch.Tensor) -> torch.Tensor:
-        config = self.config
-        residual = (image - view.image) * view.weight
-        loss = image.new_zeros(())
-        if config.robust_weight:
-            loss = loss + config.robust_weight * robust_loss(residual, view.noise_std, config.robust_knee)
-        if config.l1_weight:
-            loss = loss + config.l1_weight * residual.abs().mean()
-        if config.dssim_weight:
-            loss = loss + config.dssim_weight * dssim(image * view.weight, view.image * view.weight)
-        if config.sparsity:
-            # The image's own mean is the total attenuation, in units of the noise like the data term.
-            loss = loss + config.sparsity * (image / view.noise_std).mean()
-        if config.roughness and isinstance(self.field, CurveField):
-            loss = loss + config.roughness * self.field.roughness(self.store["curve"])
-        return loss
+    def _next_views(self) -> list[tuple[int, float]]:
+        """Frame and time of each view of this step."""
+        views: list[tuple[int, float]] = []
+        for _ in range(self.config.views_per_step):
+            if not self.order:
+                self.order = [int(v) for v in self.rng.permutation(len(self.capture))]
+            frame = self.order.pop()
+            time_s = float(self.capture.times_s[frame])
+            if isinstance(self.field, GridField) and self.config.time_jitter_views > 0:
+                gap = np.ptp(self.capture.times_s) / max(len(self.capture) - 1, 1)
+                time_s += float(self.rng.normal()) * gap * self.config.time_jitter_views
+            views.append((frame, time_s))
+        return views
 
     # -- density control -----------------------------------------------------------------------
-
-    def _gather(self, density: torch.Tensor, statistics: torch.Tensor) -> None:
-        """Adds one view's statistics: gradient, views, attenuation and its peak."""
-        side = self.store.side
-        if "gradient" not in side:
-            blank = torch.zeros(len(self.store), device=self.device)
-            side |= {name: blank.clone() for name in ("gradient", "seen", "attenuation", "peak")}
-        side["gradient"] += statistics[:, 0]
-        side["seen"] += statistics[:, 1]
-        side["attenuation"] += density * statistics[:, 1]
-        side["peak"] = torch.maximum(side["peak"], density)
 
     @torch.no_grad()
     def _control(self) -> None:
@@ -279,8 +278,11 @@ class _Trainer:
         split_above = self.voxel_mm * 2.5 * (0.5 / 2.5) ** min(1.0, share / max(config.grow_until, 1e-6))
         if not keep.any():
             keep[shadow.argmax()] = True
-        grow_and_prune(store, keep, grow, split_above, self.torch_rng)
-        store.side = {}
+        self.replicas.obey(keep, grow)
+        if any(grow_and_prune(store, keep, grow, split_above, self.torch_rng)):
+            store.side = {}
+        else:
+            self.steps.forget()
 
     # -- residual seeding ----------------------------------------------------------------------
 
@@ -293,55 +295,56 @@ class _Trainer:
     def add_from_residuals(self) -> Task[None]:
         """New Gaussians where the filtered back-projection of what is still missing is bright.
 
-        Gradients only reach places near Gaussians; vessels that the start missed altogether are found
-        by reconstructing the residual images.
+        Gradients only reach places near Gaussians; vessels that the start missed altogether are found so.
         """
-        residuals = np.zeros_like(self.capture.images)
-        cameras = self.capture.cameras
-        if cameras is None:
-            raise ValueError("residual seeding needs cameras")
-        scene = self.scene()
-        for t in range(len(self.capture)):
-            rendered = scene.render(cameras[t], float(self.capture.times_s[t])).colour[0]
-            residuals[t] = self.capture.images[t] - rendered
-            if t % 5 == 0:
-                yield Progress("train", self.step, self.config.steps)
-        if self.capture.occluded is not None:
-            residuals[self.capture.occluded] = 0
         factor = max(1, round(max(self.grid.shape) / _START_GRID))
-        missing = Capture(
-            self.capture.modality, residuals, self.capture.times_s, cameras=cameras, grid=self.grid
-        )
-        task = fdk(missing, grid=self.grid.binned(factor), device=self.device)
-        volume: Volume
-        while True:
-            try:
-                next(task)
-                yield Progress("train", self.step, self.config.steps)
-            except StopIteration as stop:
-                volume = stop.value
-                break
+        told = Progress("train", self.step, self.config.steps)
+        grid = self.grid.binned(factor)
+        volume = yield from missing_volume(self.capture, self._drawn, grid, self.device, told)
         floor = 4.0 * noise_level(volume.values)
         room = min(self.config.num_start // 3, self.config.max_gaussians - len(self.store))
         means, values = sample_bright_voxels(volume, max(room, 0), floor, self.rng)
         if len(means):
             scale = np.full(len(means), max(0.6 * self.voxel_mm * factor, self._min_mm), np.float32)
             self.store.append(**self._rows(means, scale, 0.5 * values))
+            self.store.side.pop("neighbours", None)
             self.store.side = {}
+
+    @torch.no_grad()
+    def _drawn(self, frame: int) -> np.ndarray:
+        """The picture (H, W) of a frame as the Gaussians are now, at the detector's own resolution."""
+        if self.capture.cameras is None:
+            raise ValueError("dynamic_vessels needs cameras")
+        camera, store = self.capture.cameras[frame], self.store
+        density = self.field.density(store["curve"], store["means_mm"], float(self.capture.times_s[frame]))
+        image = splat(
+            store["means_mm"],
+            store["quats_wxyz"],
+            store["log_scales"].exp(),
+            density,
+            torch.from_numpy(camera.intrinsics[0]),
+            torch.from_numpy(camera.camera_from_world[0]),
+            camera.width_px,
+            camera.height_px,
+            pixel_average=True,
+        )
+        return image.cpu().numpy()
 
     # -- publishing ----------------------------------------------------------------------------
 
-    def scene(self) -> VesselScene:
+    def scene(self) -> Task[VesselScene]:
         """An immutable copy of the present state."""
         start, end = float(self.capture.times_s.min()), float(self.capture.times_s.max())
         table = np.linspace(
             start, end, _TABLE_SIZE if isinstance(self.field, CurveField) else _NETWORK_TABLE_SIZE
         )
-        with torch.no_grad():
-            columns = [
-                self.field.density(self.store["curve"], self.store["means_mm"], float(t)).cpu().numpy()
-                for t in table
-            ]
+        columns: list[np.ndarray] = []
+        for time_s in table:
+            with torch.no_grad():
+                density = self.field.density(self.store["curve"], self.store["means_mm"], float(time_s))
+            columns.append(density.cpu().numpy())
+            if isinstance(self.field, GridField):
+                yield Progress("train", self.step, self.config.steps)
         arrays = self.store.snapshot()
         return VesselScene(
             arrays["means_mm"],
@@ -358,11 +361,7 @@ class _Trainer:
         arrays: dict[str, Any] = self.store.state_arrays()
         arrays["torch_rng"] = self.torch_rng.get_state().numpy().copy()
         if isinstance(self.field, GridField) and self.field_optimiser is not None:
-            for name, tensor in self.field.state_dict().items():
-                arrays[f"field.{name}"] = tensor.cpu().numpy().copy()
-            for i, state in self.field_optimiser.state_dict()["state"].items():
-                for key, value in state.items():
-                    arrays[f"field_moment.{i}.{key}"] = np.atleast_1d(value.cpu().numpy().copy())
+            arrays |= field_arrays(self.field, self.field_optimiser)
         values = {
             "step": self.step,
             "order": list(self.order),
@@ -380,16 +379,6 @@ class _Trainer:
         self.torch_rng.set_state(torch.from_numpy(np.array(checkpoint.arrays["torch_rng"])))
         self._make_field()
         own = {k: v for k, v in checkpoint.arrays.items() if not k.startswith(("field", "torch_rng"))}
-        self.store = GaussianStore.from_state(own, self._rates(), self.device)
+        self._adopt(GaussianStore.from_state(own, self._rates(), self.device))
         if isinstance(self.field, GridField) and self.field_optimiser is not None:
-            tensors = {k: torch.from_numpy(np.array(v)) for k, v in checkpoint.arrays.items()}
-            self.field.load_state_dict(
-                {k.removeprefix("field."): v for k, v in tensors.items() if k.startswith("field.")}
-            )
-            description = self.field_optimiser.state_dict()
-            for name, tensor in tensors.items():
-                if name.startswith("field_moment."):
-                    _, index, key = name.split(".")
-                    whole = tensor[0] if key == "step" else tensor
-                    description["state"].setdefault(int(index), {})[key] = whole
-            self.field_optimiser.load_state_dict(description)
+            restore_field(self.field, self.field_optimiser, checkpoint.arrays)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from splatomy.capture import Grid
 from splatomy.geometry.cameras import Cameras
 from splatomy.kernels.voxelize import voxelize
 from splatomy.kernels.xray import splat
-from splatomy.scene import Mesh, Render, SceneState, Volume
+from splatomy.scene import CPU, Mesh, Render, SceneState, Volume
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class VesselScene:
     table_times_s: NDArray[np.float64]
     frame_times_s: NDArray[np.float64]
     extent_mm: NDArray[np.float64]
+    device: torch.device = CPU
+    """What draws it."""
 
     abilities = frozenset({"render", "volume"})
 
@@ -58,39 +61,51 @@ class VesselScene:
         """Densities (N,) in 1/mm at a time, or their mean over the frames."""
         return np.asarray(self.density_per_mm @ self._time_weights(time_s), dtype=np.float32)
 
-    def _tensors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        m, q, s = (torch.from_numpy(np.array(a)) for a in (self.means_mm, self.quats_wxyz, self.log_scales))
+    def on(self, device: torch.device) -> VesselScene:
+        """The same scene, drawn by a device."""
+        return replace(self, device=device)
+
+    @cached_property
+    def _shape(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        arrays = (self.means_mm, self.quats_wxyz, self.log_scales)
+        m, q, s = (torch.from_numpy(np.array(a)).to(self.device) for a in arrays)
         return m, q, s.exp()
+
+    @cached_property
+    def _table(self) -> torch.Tensor:
+        return torch.from_numpy(np.array(self.density_per_mm)).to(self.device)
+
+    def _density(self, time_s: float | None) -> torch.Tensor:
+        return self._table @ torch.from_numpy(self._time_weights(time_s)).to(self.device)
 
     def render(self, cameras: Cameras, time_s: float | NDArray[np.floating]) -> Render:
         """Line integrals, (N, H, W, 1)."""
         times = np.broadcast_to(np.asarray(time_s, dtype=np.float64), (len(cameras),))
-        shape = self._tensors()
         images = np.empty((len(cameras), cameras.height_px, cameras.width_px, 1), np.float32)
         with torch.no_grad():
             for n, t in enumerate(times):
                 image = splat(
-                    *shape,
-                    torch.from_numpy(self.density_at(float(t))),
+                    *self._shape,
+                    self._density(float(t)),
                     torch.from_numpy(cameras.intrinsics[n]),
                     torch.from_numpy(cameras.camera_from_world[n]),
                     cameras.width_px,
                     cameras.height_px,
                     pixel_average=True,
                 )
-                images[n, ..., 0] = image.numpy()
+                images[n, ..., 0] = image.cpu().numpy()
         return Render(images)
 
     def volume(self, grid: Grid, time_s: float | None) -> Volume:
         """Attenuation averaged over each voxel, 1/mm."""
         with torch.no_grad():
             values = voxelize(
-                *self._tensors(),
-                torch.from_numpy(self.density_at(time_s)),
+                *self._shape,
+                self._density(time_s),
                 grid.shape,
                 torch.from_numpy(grid.affine_mm),
             )
-        return Volume(values.numpy(), grid.affine_mm)
+        return Volume(values.cpu().numpy(), grid.affine_mm)
 
     def surface(self, time_s: float) -> Mesh:
         """Not an ability of radiative Gaussians: take ``volume`` and extract an iso-surface.

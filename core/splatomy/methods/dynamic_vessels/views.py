@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,24 @@ class View:
     width_px: int
     height_px: int
     time_s: float
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Its tensors by name."""
+        names = ("image", "noise_std", "weight", "intrinsics", "camera_from_world")
+        return {name: getattr(self, name) for name in names}
+
+    def with_tensors(self, tensors: Mapping[str, torch.Tensor]) -> View:
+        """A view of the same size with those of ``tensors`` for its own."""
+        return View(
+            tensors["image"],
+            tensors["noise_std"],
+            tensors["weight"],
+            tensors["intrinsics"],
+            tensors["camera_from_world"],
+            self.width_px,
+            self.height_px,
+            self.time_s,
+        )
 
 
 class Views:

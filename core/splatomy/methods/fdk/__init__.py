@@ -10,6 +10,7 @@ METHOD = MethodSpec(
     requires=("cameras", "grid"),
     abilities=frozenset({"render", "volume"}),
     config="splatomy.methods.fdk.config:Config",
+    halved="splatomy.methods.fdk.config:halved",
     reconstruct="splatomy.methods.fdk.method:reconstruct",
     load_scene="splatomy.fields.voxels:load_voxel_scene",
     presets={"draft": {"bin_volume": 2}, "standard": {}, "best": {"cutoff": 0.8}},

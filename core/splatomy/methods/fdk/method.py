@@ -10,6 +10,7 @@ from splatomy.capture import Capture
 from splatomy.errors import InputError
 from splatomy.events import Checkpoint, Snapshot, Task
 from splatomy.fields.voxels import VoxelScene
+from splatomy.kernels.ready import made_ready, march_kernel
 from splatomy.methods.fdk.config import Config
 from splatomy.prepare.fdk import fdk, source_arc
 from splatomy.scene import Scene
@@ -37,6 +38,7 @@ def reconstruct(
             f"{(arc.fan_rad + 3.14159265) * 57.2958:.0f} (180 plus the fan) for method fdk. "
             "Use --method dynamic_vessels."
         )
+    yield from made_ready(march_kernel)
     volume = yield from fdk(
         capture,
         grid=capture.grid.binned(config.bin_volume),

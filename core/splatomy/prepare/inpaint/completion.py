@@ -11,22 +11,29 @@ _FADE_PX = 12.0
 _MOST_TRUSTED = 0.1
 
 
-def complete(image: Float32, missing: Bool, otherwise: Float32) -> tuple[Float32, Float32]:
+def complete(
+    image: Float32, missing: Bool, otherwise: Float32, outside: Bool | None = None
+) -> tuple[Float32, Float32]:
     """The image (H, W, 3) with missing pixels (H, W) filled smoothly, and the confidence (H, W) there.
 
-    otherwise: (3,) colour for a frame of which nothing is known. Confidence starts at 0.1 and falls with
-    the distance in px from what is known; it is 0 outside ``missing``.
+    otherwise: (3,) colour for a frame of which nothing is known. outside: (H, W), True = no tissue, never
+    looked at. Confidence starts at 0.1 and falls with the distance in px from what is known; it is 0
+    where nothing is ``missing``.
 
     A smooth fill is on purpose: synthesised texture would look like anatomy that nobody has seen.
     """
     if not missing.any():
         return image, np.zeros(missing.shape, np.float32)
-    if missing.all():
-        return np.broadcast_to(otherwise, image.shape).astype(np.float32), np.zeros(missing.shape, np.float32)
+    known = ~missing if outside is None else ~(missing | outside)
+    if not known.any():
+        filled = np.where(missing[..., None], otherwise, image).astype(np.float32)
+        return filled, np.zeros(missing.shape, np.float32)
     top, bottom, left, right = _around(missing)
     part = (slice(top, bottom), slice(left, right))
+    if not known[part].any():
+        part = (slice(None), slice(None))
     filled = image.copy()
-    smooth = filled_smoothly(image[part], (~missing[part]).astype(np.float32))
+    smooth = filled_smoothly(image[part], known[part].astype(np.float32))
     filled[part] = np.where(missing[part][..., None], smooth, image[part])
     distance = cv2.distanceTransform(missing.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     confidence = missing * (_MOST_TRUSTED * np.exp(-np.asarray(distance) / _FADE_PX))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
+from threading import Lock, local
 from typing import Any, Generic, TypeVar
 
 import cv2
@@ -18,6 +20,7 @@ from splatomy.prepare.inpaint.fields import (
     filled_smoothly,
     grown,
     spread,
+    squared_length,
     thin_plate,
     warped,
 )
@@ -34,20 +37,34 @@ _HIGHLIGHT = 0.93
 
 
 class Recent(Generic[K, V]):
-    """The most recently used results of a function; what was longest unused is forgotten first."""
+    """The most recently used results of a function; what was longest unused is forgotten first.
+
+    Safe to call from several threads: what one of them is making the others wait for.
+    """
 
     def __init__(self, make: Callable[[K], V], size: int) -> None:
         self._make, self._size = make, size
-        self._kept: OrderedDict[K, V] = OrderedDict()
+        self._kept: OrderedDict[K, Future[V]] = OrderedDict()
+        self._lock = Lock()
 
     def __call__(self, key: K) -> V:
         """The result for ``key``, made when it is not kept."""
-        if key not in self._kept:
-            self._kept[key] = self._make(key)
+        with self._lock:
+            known = self._kept.get(key)
+            result: Future[V] = Future() if known is None else known
+            self._kept[key] = result
+            self._kept.move_to_end(key)
             if len(self._kept) > self._size:
                 self._kept.popitem(last=False)
-        self._kept.move_to_end(key)
-        return self._kept[key]
+        if known is None:
+            try:
+                result.set_result(self._make(key))
+            except BaseException as error:
+                with self._lock:
+                    self._kept.pop(key, None)
+                result.set_exception(error)
+                raise
+        return result.result()
 
 
 @dataclass(frozen=True)
@@ -68,7 +85,10 @@ class SmallFrame:
 
 def highlights(colour: Float32) -> Bool:
     """Pixels (...) of sRGB colours (..., 3) that show the mirrored light rather than the tissue."""
-    high, low = colour.max(-1), colour.min(-1)
+    red, green, blue = np.moveaxis(colour, -1, 0)
+    # Ten times as fast as the largest and smallest along so short an axis.
+    high = np.maximum(np.maximum(red, green), blue)
+    low = np.minimum(np.minimum(red, green), blue)
     return np.asarray((high > _HIGHLIGHT) & (low > 0.5 * high))
 
 
@@ -93,37 +113,43 @@ class Motion:
 
     def __init__(self, small: Callable[[int], SmallFrame], kept: int) -> None:
         self._small = small
-        self._finder: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        self._finders = local()
         self._plain: Recent[tuple[int, int], Float32] = Recent(self._plain_step, 8)
         self.step: Recent[tuple[int, int], Float32] = Recent(self._step, 2 * kept)
+
+    def _found(self, here: NDArray[np.uint8], there: NDArray[np.uint8]) -> Float32:
+        """Flow (h, w, 2) between two grey pictures (h, w)."""
+        # A finder keeps its pyramids between calls, so each thread needs its own.
+        if not hasattr(self._finders, "own"):
+            self._finders.own = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        finder: Any = self._finders.own
+        return np.asarray(finder.calc(here, there, np.zeros((*here.shape, 2), np.float32)))
 
     def _search(self, a: int, b: int, guess: Float32) -> Float32:
         """Flow (h, w, 2) from a to b near a guess, which is taken out of b, so that only drift is searched.
 
-        Where either frame is hidden both pictures are given the same content: patches that reach into a
-        hole then pull at nothing instead of at the instrument or its filling.
+        Where either frame is hidden, or b ends, both pictures are given the same content: patches that reach
+        into a hole then pull at nothing instead of at the instrument or its filling.
         """
         here, there = self._small(a), self._small(b)
         moved = warped(there.grey, guess)
-        blind = (here.hidden > 0) | (warped(there.hidden, guess) > 0)
-        rest = self._finder.calc(here.grey, np.where(blind, here.grey, moved), np.zeros_like(guess))
-        return composed(np.asarray(rest), guess)
+        blind = (here.hidden > 0) | (warped(1 - there.hidden, guess, cv2.BORDER_CONSTANT) < 1)
+        return composed(self._found(here.grey, np.where(blind, here.grey, moved)), guess)
 
     def _seen(self, a: int, b: int, flow: Float32) -> Float32:
         """Where (h, w) both ends of a flow from a to b show tissue, in {0, 1}."""
-        return self._small(a).clear * (warped(self._small(b).clear, flow) > 0.99)
+        return self._small(a).clear * (warped(self._small(b).clear, flow, cv2.BORDER_CONSTANT) > 0.99)
 
     def _plain_step(self, pair: tuple[int, int]) -> Float32:
         """Flow (h, w, 2) between neighbours, searched with the filled holes in sight."""
-        here, there = self._small(pair[0]).grey, self._small(pair[1]).grey
-        return np.asarray(self._finder.calc(here, there, np.zeros((*here.shape, 2), np.float32)))
+        return self._found(self._small(pair[0]).grey, self._small(pair[1]).grey)
 
     def _step(self, pair: tuple[int, int]) -> Float32:
         a, b = pair
         flow, back = self._plain(pair), self._plain((b, a))
         gap = flow + warped(back, flow)
-        size = (flow**2).sum(-1) + (back**2).sum(-1)
-        agrees = (gap**2).sum(-1) < 0.01 * size + 0.5
+        size = squared_length(flow) + squared_length(back)
+        agrees = squared_length(gap) < 0.01 * size + 0.5
         away = grown(self._small(a).hidden > 0, round(_MISLED * max(flow.shape)))
         guess = completed(flow, self._seen(a, b, flow) * agrees * ~away)
         flow = self._search(a, b, guess)
@@ -139,7 +165,7 @@ class Motion:
         correction = flow - guess
         seen = self._seen(a, b, flow)
         typical, _ = spread(correction, seen, 4.0)
-        seen *= ((correction - typical) ** 2).sum(-1) < 4.0
+        seen *= squared_length(correction - typical) < 4.0
         return guess + completed(correction, seen), seen
 
 

@@ -1,9 +1,11 @@
 """Masks of instruments: proposed, carried between confirmed frames, edited and reviewed."""
 
+from splatomy.prepare.masks.clicks import clicked_object
 from splatomy.prepare.masks.edit import (
     Edit,
     Patch,
     copy_from,
+    cover,
     erase,
     fill,
     grow,
@@ -12,22 +14,26 @@ from splatomy.prepare.masks.edit import (
     paint,
     polygon,
     shrink,
+    touch,
 )
 from splatomy.prepare.masks.propagate import Propagation, PropagationConfig, propagate, signed_distance
 from splatomy.prepare.masks.propose import Proposal, ProposalConfig, propose
-from splatomy.prepare.masks.review import FrameEdit, edited
-from splatomy.prepare.masks.warnings import MaskWarning, mask_warnings
+from splatomy.prepare.masks.review import FrameEdit, Label, edited
+from splatomy.prepare.masks.warnings import MaskWarning, mask_warnings, share_warnings
 
 __all__ = [
     "Edit",
     "FrameEdit",
+    "Label",
     "MaskWarning",
     "Patch",
     "Propagation",
     "PropagationConfig",
     "Proposal",
     "ProposalConfig",
+    "clicked_object",
     "copy_from",
+    "cover",
     "edited",
     "erase",
     "fill",
@@ -39,6 +45,8 @@ __all__ = [
     "polygon",
     "propagate",
     "propose",
+    "share_warnings",
     "shrink",
     "signed_distance",
+    "touch",
 ]

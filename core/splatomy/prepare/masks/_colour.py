@@ -1,4 +1,4 @@
-"""Grey instruments before red tissue: evidence from chroma, and highlights."""
+"""Grey and bluish instruments before red tissue: evidence from colour, and highlights."""
 
 from __future__ import annotations
 
@@ -19,17 +19,27 @@ _CLEAR_SEPARATION = 2.0
 """Distance of two means in units of their common deviation from which two modes are distinct (Ashman's D)."""
 _PLAIN_CHROMA, _PLAIN_WIDTH = 8.0, 3.0
 _BRIGHT_CODE = 178
+_DARKNESS = 15.0
+"""Lightness below which relative warmth is mostly noise."""
+_WARM_SHARE, _WARM_WIDTH = 30.0, 4.0
+"""Relative warmth beyond which even a dark place is tissue."""
 
 
-def chroma(codes: Codes) -> Float32:
-    """CIE-LAB chroma sqrt(a*^2 + b*^2) of a picture (H, W, 3), (H, W)."""
+def warmth(codes: Codes) -> tuple[Float32, Float32]:
+    """How red or yellow a picture (H, W, 3) is, (H, W), and the same relative to its lightness in percent.
+
+    The first is CIE-LAB chroma of which blue and green count nothing, so that a bluish shaft is as little
+    tissue as a grey one; the second does not fall off in dark places, where all chroma is small.
+    """
     lab = cv2.cvtColor(codes.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
-    return np.asarray(np.hypot(lab[..., 1], lab[..., 2]), dtype=np.float32)
+    warm = cv2.GaussianBlur(np.hypot(np.maximum(lab[..., 1], 0), np.maximum(lab[..., 2], 0)), (0, 0), 1.0)
+    relative = 100 * warm / (cv2.GaussianBlur(lab[..., 0], (0, 0), 1.0) + _DARKNESS)
+    return np.asarray(warm, dtype=np.float32), np.asarray(relative, dtype=np.float32)
 
 
 @dataclass(frozen=True)
 class ChromaModel:
-    """Two normal distributions of chroma: (instrument, tissue) means, deviations and shares.
+    """Two normal distributions of warmth: (instrument, tissue) means, deviations and shares.
 
     clear: they are two distinct modes, and the first is grey.
     """
@@ -49,8 +59,12 @@ class ChromaModel:
         """True if there is a grey mode apart from the tissue's."""
         return self.means[0] < _GREYEST_TISSUE and self.separation > _CLEAR_SEPARATION
 
-    def log_odds(self, values: Float32) -> Float32:
-        """Log-odds of instrument against tissue for chroma values, bounded."""
+    def log_odds(self, values: Float32, relative: Float32) -> Float32:
+        """Log-odds of instrument against tissue for warmth and relative warmth, bounded."""
+        veto = np.clip((_WARM_SHARE - relative) / _WARM_WIDTH, -_MOST_EVIDENCE, _MOST_EVIDENCE)
+        return np.asarray(np.minimum(self._log_odds(values), veto), dtype=np.float32)
+
+    def _log_odds(self, values: Float32) -> Float32:
         if not self.clear:
             return np.clip((_PLAIN_CHROMA - values) / _PLAIN_WIDTH, -_MOST_EVIDENCE, _MOST_EVIDENCE)
         terms = []

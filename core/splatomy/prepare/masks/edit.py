@@ -100,25 +100,41 @@ def paint(mask: Mask, stroke_px: ArrayLike, radius_px: float, *, hide: bool = Tr
         ValueError: no point, or a radius below 0.
     """
     points = _points(stroke_px)
-    if radius_px < 0:
-        raise ValueError(f"radius_px must not be negative, got {radius_px}")
-    height, width = mask.shape
     touched = np.zeros(mask.shape, bool)
     for a, b in zip(points, points[1:] if len(points) > 1 else points):
-        low = np.floor(np.minimum(a, b) - radius_px).astype(int)
-        high = np.ceil(np.maximum(a, b) + radius_px).astype(int) + 1
-        left, top = np.maximum(low, 0)
-        right, bottom = np.minimum(high, [width, height])
-        if left >= right or top >= bottom:
-            continue
-        x, y = np.meshgrid(np.arange(left, right), np.arange(top, bottom))
-        along = b - a
-        length2 = float(along @ along)
-        share = (
-            0.0 if length2 == 0 else np.clip(((x - a[0]) * along[0] + (y - a[1]) * along[1]) / length2, 0, 1)
-        )
-        miss2 = np.square(x - a[0] - share * along[0]) + np.square(y - a[1] - share * along[1])
-        touched[top:bottom, left:right] |= miss2 <= radius_px**2 + 1e-9
+        touch(touched, a, b, radius_px)
+    return cover(mask, touched, hide=hide)
+
+
+def touch(touched: Mask, a_px: ArrayLike, b_px: ArrayLike, radius_px: float) -> tuple[int, int, int, int]:
+    """Marks, in place, the pixels that a round brush touches on a straight line between two points.
+
+    touched: (H, W), writable. a_px, b_px: x, y of pixel centres. radius_px: see ``paint``.
+    Returns rows and columns [top, bottom, left, right) that were looked at; empty when all lie outside.
+
+    Raises:
+        ValueError: a radius below 0.
+    """
+    if radius_px < 0:
+        raise ValueError(f"radius_px must not be negative, got {radius_px}")
+    a, b = np.asarray(a_px, dtype=np.float64), np.asarray(b_px, dtype=np.float64)
+    height, width = touched.shape
+    left, top = np.maximum(np.floor(np.minimum(a, b) - radius_px).astype(int), 0).tolist()
+    high = np.ceil(np.maximum(a, b) + radius_px).astype(int) + 1
+    right, bottom = np.minimum(high, [width, height]).tolist()
+    if left >= right or top >= bottom:
+        return 0, 0, 0, 0
+    x, y = np.arange(left, right) - a[0], (np.arange(top, bottom) - a[1])[:, None]
+    along = b - a
+    length2 = float(along @ along)
+    share = 0.0 if length2 == 0 else np.clip((x * along[0] + y * along[1]) / length2, 0, 1)
+    miss2 = np.square(x - share * along[0]) + np.square(y - share * along[1])
+    touched[top:bottom, left:right] |= miss2 <= radius_px**2 + 1e-9
+    return top, bottom, left, right
+
+
+def cover(mask: Mask, touched: Mask, *, hide: bool = True) -> Edit:
+    """The mask with the touched pixels (H, W) hidden, or visible where ``hide`` is False."""
     return _edit("paint" if hide else "erase", mask, np.where(touched, hide, mask), touched)
 
 

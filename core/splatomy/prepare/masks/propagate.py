@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from splatomy.errors import InputError
 from splatomy.events import Notice, Progress, Task
 from splatomy.method import setting
+from splatomy.prepare.depth import Storage, depth_storage
 from splatomy.prepare.masks._flow import (
     Bool,
     Codes,
@@ -86,11 +87,15 @@ def signed_distance(mask: Bool) -> Float32:
 
 
 def propagate(
-    images: Any, confirmed: Mapping[int, Bool], config: PropagationConfig | None = None
+    images: Any,
+    confirmed: Mapping[int, Bool],
+    config: PropagationConfig | None = None,
+    storage: Storage = depth_storage,
 ) -> Task[Propagation]:
     """Masks of all frames from those of a few.
 
     images: (T, H, W, 3) sRGB in [0, 1], or lazy images. confirmed: frame index -> mask (H, W), True = hidden.
+    storage: makes the arrays of the result; those of a long clip may lie on disk.
 
     Between two confirmed frames both are carried along the chained flow as signed distances and blended by
     nearness in time and by trust: where flow forth and back disagree, a place is hidden in one of the frames
@@ -113,7 +118,7 @@ def propagate(
         if not 0 <= frame < frames or mask.shape != (height, width):
             raise ValueError(f"the mask of frame {frame} has shape {mask.shape} in a clip of {images.shape}")
     anchors = sorted(confirmed)
-    occluded = np.zeros((frames, height, width), bool)
+    occluded = storage((frames, height, width), np.bool_)
     confidence = np.zeros(frames)
     worker = _Worker(images, confirmed, config, frames)
     done = 0

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from splatomy.events import Notice, Progress, Task
 from splatomy.method import setting
-from splatomy.prepare.masks._colour import ChromaModel, chroma, fit_chroma, highlights
+from splatomy.prepare.depth import Storage, depth_storage
+from splatomy.prepare.masks._colour import ChromaModel, fit_chroma, highlights, warmth
 from splatomy.prepare.masks._flow import (
     Bool,
     Codes,
@@ -26,11 +27,14 @@ from splatomy.prepare.masks._flow import (
     working_size,
 )
 from splatomy.prepare.masks._refine import cleaned, expected_overlap, guided, touched_parts
+from splatomy.prepare.masks._shape import with_sharp_borders
 
 _SAMPLED = 24
 _LARGE_HIGHLIGHT = 0.02
 _FLASH = 1.25
 _PROBABLE, _MAYBE = 0.6, 0.35
+_SHARP = 0.25
+"""Least share of an instrument's border that is sharp, when grey instruments stand out at all."""
 
 
 @dataclass(frozen=True)
@@ -75,15 +79,21 @@ class _Motion:
     back: Float32
 
 
-def propose(images: Any, config: ProposalConfig | None = None, outside: Bool | None = None) -> Task[Proposal]:
+def propose(
+    images: Any,
+    config: ProposalConfig | None = None,
+    outside: Bool | None = None,
+    storage: Storage = depth_storage,
+) -> Task[Proposal]:
     """Instruments and highlights of a clip, found by colour and motion; nobody has confirmed them.
 
     images: (T, H, W, 3) sRGB in [0, 1], or lazy images that give such frames one by one.
     outside: (H, W), True = the picture shows nothing there (a black border), or None.
+    storage: makes the arrays of the result; those of a long clip may lie on disk.
 
-    Source: colour, motion and fusion follow ``masks-and-depth`` A2 to A8: two modes of CIE-LAB chroma,
-    residual against the background's affine motion, summed log-odds, guided filter; frames before and after
-    lend their evidence where the flow is consistent.
+    Source: colour, motion and fusion follow ``masks-and-depth`` A2 to A8: two modes of CIE-LAB chroma (of
+    its warm half), residual against the background's affine motion, summed log-odds, guided filter; frames
+    before and after lend their evidence where the flow is consistent; pieces without a sharp border go.
     """
     config = config or ProposalConfig()
     frames, height, width = images.shape[:3]
@@ -97,8 +107,8 @@ def propose(images: Any, config: ProposalConfig | None = None, outside: Bool | N
             "No grey instruments stand out from the tissue in this clip: the proposals are weak and need a "
             "careful look.",
         )
-    occluded = np.zeros((frames, height, width), bool)
-    specular = np.zeros((frames, height, width), bool)
+    occluded = storage((frames, height, width), np.bool_)
+    specular = storage((frames, height, width), np.bool_)
     confidence = np.zeros(frames)
     window = _windows(images, model, size, config)
     for frame, (before, now, after, motion_before, motion_after) in enumerate(window):
@@ -107,6 +117,8 @@ def propose(images: Any, config: ProposalConfig | None = None, outside: Bool | N
         fine = guided(probability, now.small, now.full)
         fine[outside] = 0
         mask = cleaned(_decided(fine), outside, config.smallest_share, config.hole_share)
+        last = occluded[frame - 1] if frame else None
+        mask = with_sharp_borders(mask, now.small, outside, last, _SHARP if model.clear else 2 * _SHARP)
         occluded[frame], specular[frame] = _without_tool_highlights(mask, now.specular & ~outside)
         overlap = expected_overlap(fine, occluded[frame])
         confidence[frame] = overlap if model.clear else 0.5 * overlap
@@ -123,20 +135,17 @@ def _clip_model(images: Any, outside: Bool, size: tuple[int, int]) -> Task[Chrom
         yield Progress("learn colours", number, len(chosen))
         small = shrunk(codes_of(images[frame]), size)
         usable = visible & ~highlights(small)
-        samples.append(_smooth(chroma(small))[usable])
+        samples.append(warmth(small)[0][usable])
     yield Progress("learn colours", len(chosen), len(chosen))
     return fit_chroma(np.concatenate(samples))
-
-
-def _smooth(values: Float32) -> Float32:
-    return np.asarray(cv2.GaussianBlur(values, (0, 0), 1.0), dtype=np.float32)
 
 
 def _evidence(image: NDArray[np.floating], model: ChromaModel, size: tuple[int, int]) -> _Evidence:
     full = codes_of(image)
     small = shrunk(full, size)
     specular = highlights(full)
-    log_odds = model.log_odds(_smooth(chroma(small)))
+    warm, relative = warmth(small)
+    log_odds = model.log_odds(warm, relative)
     # A highlight has the lamp's colour, whatever it lies on: its surroundings decide.
     shining = cv2.resize(specular.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST) > 0
     log_odds[shining & (log_odds > 0)] = 0

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
 from splatomy.prepare.masks.edit import Edit, Patch
 from splatomy.review import FrameReview, Mask, ReviewState
 
+Label = Literal["occluder", "specular", "outside"]
+_LAYERS = ("add", "erase", "specular", "outside")
+_MASK = frozenset({"add", "erase"})
+
 
 @dataclass(frozen=True)
 class FrameEdit:
     """What an edit did to a frame's layers and state; kept on the undo stack.
 
-    add, erase: patches of the two layers of a person. had_layers: whether the layers existed before.
+    patches: of the layers of a person, by name. had: which of the layers existed before, and has: after.
     shape: (H, W) of the frame.
     """
 
     operation: str
-    add: Patch
-    erase: Patch
-    had_layers: tuple[bool, bool]
+    patches: Mapping[str, Patch]
+    had: frozenset[str]
+    has: frozenset[str]
     state_before: ReviewState
     state_after: ReviewState
     shape: tuple[int, int]
+
+    @property
+    def is_empty(self) -> bool:
+        """True if no pixel of any layer changed."""
+        return all(patch.is_empty for patch in self.patches.values())
 
     def undone(self, frame: FrameReview) -> FrameReview:
         """The frame before the edit, from the one after it.
@@ -32,17 +43,8 @@ class FrameEdit:
         Raises:
             ValueError: it is not the frame after the edit.
         """
-        add, erase = (
-            patch.undone(_layer(layer, self.shape))
-            for patch, layer in ((self.add, frame.add), (self.erase, frame.erase))
-        )
-        had_add, had_erase = self.had_layers
-        return replace(
-            frame,
-            add=add if had_add else None,
-            erase=erase if had_erase else None,
-            state=self.state_before,
-        )
+        layers = {n: p.undone(_layer(getattr(frame, n), self.shape)) for n, p in self.patches.items()}
+        return _with(frame, layers, self.had, self.state_before)
 
     def redone(self, frame: FrameReview) -> FrameReview:
         """The frame after the edit, from the one before it.
@@ -50,37 +52,50 @@ class FrameEdit:
         Raises:
             ValueError: it is not the frame before the edit.
         """
-        add, erase = (
-            patch.redone(_layer(layer, self.shape))
-            for patch, layer in ((self.add, frame.add), (self.erase, frame.erase))
-        )
-        return replace(frame, add=add, erase=erase, state=self.state_after)
+        layers = {n: p.redone(_layer(getattr(frame, n), self.shape)) for n, p in self.patches.items()}
+        return _with(frame, layers, self.has, self.state_after)
 
 
-def edited(frame: FrameReview, edit: Edit) -> tuple[FrameReview, FrameEdit]:
+def edited(frame: FrameReview, edit: Edit, label: Label = "occluder") -> tuple[FrameReview, FrameEdit]:
     """The frame whose mask in force is ``edit.mask``, and the record to undo it.
 
     ``edit`` was made on the mask in force. What the person touched goes to the add layer where it is hidden
-    and to the erase layer where it is visible, so that a new automatic layer cannot overrule it.
+    and to the erase layer where it is visible, so that a new automatic layer cannot overrule it. label: what
+    hides the pixels that were touched; where they are visible now, they have none.
 
     Raises:
         ValueError: the edit is of another size.
     """
     shape = (edit.mask.shape[0], edit.mask.shape[1])
-    add_before, erase_before = _layer(frame.add, shape), _layer(frame.erase, shape)
-    add = _still((add_before & ~edit.touched) | (edit.mask & edit.touched))
-    erase = _still((erase_before & ~edit.touched) | (~edit.mask & edit.touched))
-    after = replace(frame, add=add, erase=erase, state=ReviewState.EDITED)
+    had = frozenset(name for name in _LAYERS if getattr(frame, name) is not None)
+    before = {name: _layer(getattr(frame, name), shape) for name in _LAYERS if name in had | _MASK | {label}}
+    shown, hidden = edit.touched & ~edit.mask, edit.touched & edit.mask
+    after = {
+        "add": (before["add"] & ~edit.touched) | hidden,
+        "erase": (before["erase"] & ~edit.touched) | shown,
+    }
+    for name in before.keys() - _MASK:
+        kept = before[name] & ~edit.touched
+        after[name] = kept | hidden if name == label else kept
+    has = had | _MASK | {name for name, layer in after.items() if layer.any()}
     record = FrameEdit(
         operation=edit.operation,
-        add=Patch.between(add_before, add),
-        erase=Patch.between(erase_before, erase),
-        had_layers=(frame.add is not None, frame.erase is not None),
+        patches={name: Patch.between(before[name], layer) for name, layer in after.items()},
+        had=had,
+        has=has,
         state_before=frame.state,
-        state_after=after.state,
+        state_after=ReviewState.EDITED,
         shape=shape,
     )
-    return after, record
+    layers = {name: _still(layer) for name, layer in after.items()}
+    return _with(frame, layers, has, ReviewState.EDITED), record
+
+
+def _with(
+    frame: FrameReview, layers: Mapping[str, Mask], there: frozenset[str], state: ReviewState
+) -> FrameReview:
+    kept = {name: layer if name in there else None for name, layer in layers.items()}
+    return replace(frame, **kept, state=state)  # type: ignore[arg-type]
 
 
 def _layer(layer: Mask | None, shape: tuple[int, int]) -> Mask:

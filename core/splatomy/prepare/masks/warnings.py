@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,7 +35,12 @@ def mask_warnings(masks: Iterable[Mask]) -> tuple[MaskWarning, ...]:
     A change is sudden when the area is over twice, or under half, the median of the four frames around it
     and differs from it by over 3 % of the picture.
     """
-    shares = np.array([float(mask.mean()) for mask in masks])
+    return share_warnings([float(mask.mean()) for mask in masks])
+
+
+def share_warnings(hidden_shares: Sequence[float]) -> tuple[MaskWarning, ...]:
+    """The same from the shares (T,) of the pictures that are hidden, in order."""
+    shares = np.asarray(hidden_shares, dtype=np.float64)
     found: list[MaskWarning] = []
     for frame, share in enumerate(shares.tolist()):
         near = [i for i in range(frame - _NEIGHBOURS, frame + _NEIGHBOURS + 1) if i != frame]

@@ -1,17 +1,14 @@
-"""The tissue phantom on the command line, and the demo that is made from it."""
+"""The tissue phantom on the command line: a clip in a published layout, with truth/."""
 
 from __future__ import annotations
 
-import json
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from splatomy.cli.phantom_folder import own_folder
-from splatomy.cli.progress import drive
-from splatomy.engine import RunRequest, run
+from splatomy.background import beside
 from splatomy.errors import InputError
 from splatomy.events import Progress, Task
 from splatomy.io.calibration import Calibration, Lens
@@ -21,11 +18,6 @@ from splatomy.io.truth_endoscopy import write_tissue_truth
 from splatomy.phantoms.tissue import TissuePhantom, make_tissue
 
 Layout = Literal["endonerf", "stereomis"]
-DEMO_FILES = ("case", "run")
-_SHOWN = (
-    "psnr", "psnr_masked", "psnr_hidden", "psnr_hidden_seen", "psnr_zero_filled", "ssim", "depth_mae_mm",
-    "depth_rmse_mm", "depth_rmse_clipped_mm", "depth_hidden_mae_mm", "chamfer_mean_mm", "flicker",
-)  # fmt: skip
 
 
 def write_tissue_phantom(case: Path, phantom: TissuePhantom, layout: Layout) -> Task[None]:
@@ -37,7 +29,9 @@ def write_tissue_phantom(case: Path, phantom: TissuePhantom, layout: Layout) -> 
     yield Progress("write", 0, 1)
     if layout == "endonerf":
         depth = phantom.observed_depth_mm
-        write_endonerf(case, phantom.images, phantom.times_s, phantom.cameras, phantom.occluded, depth)
+        work = partial(
+            write_endonerf, case, phantom.images, phantom.times_s, phantom.cameras, phantom.occluded, depth
+        )
     elif phantom.images_right is None:
         raise InputError(
             "The StereoMIS layout needs two eyes, which this phantom has not: expected --layout endonerf."
@@ -48,10 +42,12 @@ def write_tissue_phantom(case: Path, phantom: TissuePhantom, layout: Layout) -> 
         right_from_left[0, 3] = -phantom.baseline_mm
         lens = Lens(k, np.zeros(5))
         calibration = Calibration(lens, lens, right_from_left)
-        write_stereomis(
+        work = partial(
+            write_stereomis,
             case, phantom.images, phantom.images_right, phantom.times_s, phantom.cameras, calibration,
             phantom.occluded,
         )  # fmt: skip
+    yield from beside("write", 0, 1, work)
     yield Progress("write", 1, 1)
     yield from write_tissue_truth(
         case / "truth",
@@ -75,32 +71,3 @@ def written_tissue(case: Path, preset: str, seed: int, layout: Layout) -> Task[N
     """Simulates the clip and writes it."""
     phantom = yield from make_tissue(preset, seed)
     yield from write_tissue_phantom(case, phantom, layout)
-
-
-def endoscopy_demo(out: Path, seed: int) -> Task[Path]:
-    """A stereo clip, its reconstruction, and both against the truth; the report."""
-    case = out / "case"
-    # Stereo, so that depth is found in noisy pictures and not handed over from the simulation.
-    yield from written_tissue(case, "demo", seed, "stereomis")
-    request = RunRequest(
-        source=case,
-        out=out / "run",
-        method="dynamic_tissue",
-        preset="draft",
-        seed=seed,
-        force=True,
-        truth=case / "truth",
-    )
-    folder = yield from run(request)
-    return folder.path / "report.html"
-
-
-def demo_endoscopy(out: Path, seed: int) -> None:
-    """Makes the demo and prints its figures."""
-    own_folder(out, True, DEMO_FILES, "an earlier demo")
-    report = drive(endoscopy_demo(out, seed))
-    figures = json.loads((out / "run" / "evaluation.json").read_text())
-    for key in _SHOWN:
-        value = figures.get(key)
-        sys.stdout.write(f"{key:<24} {'-' if value is None else f'{value:.3f}':>10}\n")
-    sys.stdout.write(f"Report: {report}\n")
