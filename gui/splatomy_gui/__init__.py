@@ -1,1 +1,1 @@
-"""The desktop app; its screens come with their own issue."""
+"""The desktop app: load, mask, reconstruct, inspect and export without a terminal."""

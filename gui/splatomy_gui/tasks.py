@@ -1,0 +1,155 @@
+"""Work beside the window: a callable or a Task of the engine runs on a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator
+from typing import Any
+
+from PyQt6 import sip
+from PyQt6.QtCore import QObject, QThread, pyqtSignal, pyqtSlot
+
+from splatomy.events import Notice, Progress
+from splatomy_gui.problem import Problem, problem_of
+
+_LOG = logging.getLogger(__name__)
+_PATIENCE_MS = 2000
+
+
+class BackgroundTask(QThread):
+    """One piece of work; its signals arrive on the GUI thread.
+
+    work: returns the product, or a Task (generator of events) that does.
+    """
+
+    progressed = pyqtSignal(str, int, int)
+    done = pyqtSignal(object)
+    failed = pyqtSignal(object)
+    stopped = pyqtSignal()
+
+    def __init__(self, title: str, work: Callable[[], Any], parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.title = title
+        self._work = work
+
+    def cancel(self) -> None:
+        """Asks the work to stop: a Task at its next event; a plain call runs on, its product is dropped."""
+        self.requestInterruption()
+
+    def run(self) -> None:
+        """Runs on the thread; called by Qt."""
+        try:
+            product = self._product()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the person is told
+            if not self.isInterruptionRequested():
+                _LOG.warning("%s: %s", self.title, error, exc_info=error)
+                self.failed.emit(problem_of(self.title, error))
+                return
+            self.stopped.emit()
+            return
+        if self.isInterruptionRequested():
+            self.stopped.emit()
+        else:
+            self.done.emit(product)
+
+    def _product(self) -> Any:
+        made = self._work()
+        if not isinstance(made, Generator):
+            return made
+        while True:
+            if self.isInterruptionRequested():
+                made.close()
+                return None
+            try:
+                event = next(made)
+            except StopIteration as stop:
+                return stop.value
+            if isinstance(event, Progress):
+                self.progressed.emit(event.stage, event.step, event.total)
+            elif isinstance(event, Notice):
+                level = logging.WARNING if event.level == "warning" else logging.INFO
+                _LOG.log(level, "%s", event.text)
+
+
+class Tasks(QObject):
+    """All work in progress, so that the window can show it and wait for it when it closes."""
+
+    started = pyqtSignal(object)
+    ended = pyqtSignal(object)
+    failed = pyqtSignal(object)
+    """A Problem that nobody else took care of."""
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._running: list[BackgroundTask] = []
+        self._closed = False
+
+    @property
+    def running(self) -> tuple[BackgroundTask, ...]:
+        """The tasks that have not ended."""
+        return tuple(self._running)
+
+    def start(
+        self,
+        title: str,
+        work: Callable[[], Any],
+        done: Callable[[Any], None] | None = None,
+        failed: Callable[[Problem], None] | None = None,
+        stopped: Callable[[], None] | None = None,
+    ) -> BackgroundTask:
+        """Starts the work; the callbacks run on the GUI thread.
+
+        title: what failed, in words, should it fail ("The case cannot be saved").
+        failed: takes the problem; without it the window shows it.
+
+        After ``close`` nothing begins any more, and nobody hears of what ends: the task that comes back never
+        runs.
+        """
+        task = BackgroundTask(title, work, self)
+        if done is not None:
+            task.done.connect(self._while_open(done))
+        task.failed.connect(self._while_open(failed if failed is not None else self.failed.emit))
+        if stopped is not None:
+            task.stopped.connect(self._while_open(stopped))
+        task.finished.connect(self._forget)
+        if self._closed:
+            # What ended just before still calls back and timers still run; their threads would outlive us.
+            _LOG.info("not begun, the app closes: %s", title)
+            return task
+        self._running.append(task)
+        self.started.emit(task)
+        task.start()
+        return task
+
+    def _while_open(self, callback: Callable[..., None]) -> Callable[..., None]:
+        """The callback, silent after ``close``: its window is gone, and a dialog would keep the app alive."""
+
+        def call(*values: Any) -> None:
+            if not self._closed:
+                callback(*values)
+
+        return call
+
+    def close(self) -> None:
+        """Stops everything and waits for it, at most two seconds for each task.
+
+        A plain call that does not end is left to the end of the process: Qt ends the whole process at once if
+        a thread's object goes before its thread.
+        """
+        self._closed = True
+        for task in self.running:
+            task.cancel()
+        for task in self.running:
+            if not task.wait(_PATIENCE_MS):
+                _LOG.warning("A task did not end in time: %s", task.title)
+                task.setParent(None)
+                sip.transferto(task, None)  # type: ignore[arg-type]
+
+    # A slot of Qt's own, not a callable that PyQt wraps: the wrapper goes with the thread that it listens to.
+    @pyqtSlot()
+    def _forget(self) -> None:
+        task = self.sender()
+        if isinstance(task, BackgroundTask) and task in self._running:
+            self._running.remove(task)
+            self.ended.emit(task)
+            task.deleteLater()

@@ -1,0 +1,1 @@
+"""Views: recorded frames, slices and 3D scenes."""

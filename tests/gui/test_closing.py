@@ -1,0 +1,43 @@
+"""What a closing app leaves behind: no thread that outlives the objects it belongs to."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from typing import Any
+
+from driving import LONG_MS
+from PyQt6.QtWidgets import QApplication
+
+from splatomy_gui.app import App
+from splatomy_gui.tasks import Tasks
+
+
+def test_nothing_begins_after_closing(qtbot: Any) -> None:
+    ran = threading.Event()
+    tasks = Tasks()
+    with qtbot.waitSignal(tasks.ended, timeout=LONG_MS):
+        tasks.start("The first cannot be done", ran.set)
+    assert ran.is_set()
+    tasks.close()
+    ran.clear()
+    late = tasks.start("The second cannot be done", ran.set)
+    qtbot.wait(100)
+    assert not late.isRunning() and not tasks.running and not ran.is_set()
+
+
+def test_a_window_closed_at_once_starts_no_engine(qtbot: Any, home: Any) -> None:
+    """Qt ends the whole process where a thread still runs when its object is collected."""
+    made = App(["splatomy"])
+    made.start()
+    tasks = made.session.tasks
+    begun: list[Any] = []
+    tasks.started.connect(begun.append)
+    made.window.close()
+    made.close()
+    begun.clear()
+    qtbot.wait(1000)
+    assert not begun and not tasks.running
+    del made, tasks
+    gc.collect()
+    QApplication.processEvents()
