@@ -1,8 +1,10 @@
 """Quality on hard vessel phantoms: ``python tests/benchmarks/bench_hard_dsa.py --seeds 101 102 103``.
 
 For each seed: the phantom ``hard`` (512 x 512 detector, 280^3 voxels of 0.4 mm), a filtered
-back-projection of 30 views with several windows, and ``dynamic_vessels``; all through the command
-line, all against the exact truth. Prints a table and writes resources/benchmarks/<preset>_dsa.json.
+back-projection of 30 views with several windows, and ``dynamic_vessels`` with its curves and, with
+``--grid-field``, with the paper's attenuation field; all through the command line, all against the exact
+truth. Prints a table and writes resources/benchmarks/<preset>_dsa.json after every run; rows of other
+seeds, methods and settings that it holds already are kept.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,40 +76,57 @@ def measured(case: Path, run: Path, method: str, *settings: str) -> dict[str, An
     return found
 
 
+def keep_row(path: Path, preset: str, row: dict[str, Any]) -> None:
+    """Puts one row into the file, in place of an older one of the same seed, method and settings."""
+    rows = json.loads(path.read_text())["rows"] if path.exists() else []
+    kept = [r for r in rows if any(r.get(key) != row[key] for key in ("seed", "method", "settings"))]
+    kept = sorted([*kept, row], key=lambda r: r["seed"])
+    facts = {"machine": platform.machine(), "cores": os.cpu_count(), "preset": preset, "rows": kept}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(facts, indent=1) + "\n")
+
+
 def main() -> None:
     """Runs every case and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[101, 102, 103])
     parser.add_argument("--preset", default="hard")
     parser.add_argument("--grid-field", action="store_true", help="also the paper's attenuation field")
+    parser.add_argument("--only-grid-field", action="store_true", help="nothing but the paper's field")
     parser.add_argument("--set", nargs="*", default=[], help="settings of dynamic_vessels")
     parser.add_argument("--keep", type=Path, help="keep phantoms and runs here")
     arguments = parser.parse_args()
-    table: list[dict[str, Any]] = []
+    path = OUT / f"{arguments.preset}_dsa.json"
     with tempfile.TemporaryDirectory() as scratch:
         root = arguments.keep or Path(scratch)
         for seed in arguments.seeds:
             case = root / f"{arguments.preset}_{seed}"
             if not (case / "truth").exists():
                 splatomy("phantom", "vessels", "--preset", arguments.preset, "--seed", seed, "--out", case)
-            fdk = [measured(case, root / f"fdk_{seed}", "fdk", f"cutoff={c}") for c in FDK_CUTOFFS]
-            rows = {"fdk (best window)": max(fdk, key=lambda row: row["dice_best"])}
-            rows["dynamic_vessels"] = measured(case, root / f"ours_{seed}", "dynamic_vessels", *arguments.set)
-            if arguments.grid_field:
-                rows["dynamic_vessels, grid field"] = measured(
-                    case, root / f"grid_{seed}", "dynamic_vessels", "field=grid", *arguments.set
+            for name, row in measured_methods(case, root, seed, arguments):
+                settings = [] if name.startswith("fdk") else arguments.set
+                figures = {k: _finite(row.get(k)) for k in KEYS}
+                keep_row(
+                    path, arguments.preset, {"seed": seed, "method": name, "settings": settings, **figures}
                 )
-            for name, row in rows.items():
-                table.append({"seed": seed, "method": name, **{k: _finite(row.get(k)) for k in KEYS}})
                 print(f"{seed} {name:<30}" + "".join(f" {k} {_text(row.get(k))}" for k in KEYS), flush=True)
-    facts = {
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "preset": arguments.preset,
-        "rows": table,
-    }
-    OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / f"{arguments.preset}_dsa.json").write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def measured_methods(
+    case: Path, root: Path, seed: int, arguments: argparse.Namespace
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The methods asked for, each with its figures as soon as they are there."""
+    if not arguments.only_grid_field:
+        fdk = [measured(case, root / f"fdk_{seed}", "fdk", f"cutoff={c}") for c in FDK_CUTOFFS]
+        yield "fdk (best window)", max(fdk, key=lambda row: row["dice_best"])
+        run = root / f"ours_{seed}"
+        yield "dynamic_vessels", measured(case, run, "dynamic_vessels", *arguments.set)
+    if arguments.grid_field or arguments.only_grid_field:
+        run = root / f"grid_{seed}"
+        yield (
+            "dynamic_vessels, grid field",
+            measured(case, run, "dynamic_vessels", "field=grid", *arguments.set),
+        )
 
 
 def _finite(value: float | None) -> float | None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from splatomy.cli.commands import write_phantom
+from splatomy.cli.phantom.vessels import write_vessel_phantom
 from splatomy.engine import RunRequest, evaluate, open_capture, run
 from splatomy.events import finish
 from splatomy.io.options import InputOptions
@@ -78,7 +78,7 @@ def main() -> None:
         case = work / Path(file).parent.name
         volume = read_volume(DATA / file)
         if not (case / "truth" / "truth.json").exists():
-            write_phantom(case, finish(make_vessels("demo", 0, volume)))
+            write_vessel_phantom(case, finish(make_vessels("demo", 0, volume)))
         rows = [measure(case, work / f"{case.name}_{method}", method, preset) for method, preset in METHODS]
         results.append({"case": name, "grid": list(volume.values.shape), "views": VIEWS, "methods": rows})
         print(f"\n{name}, {VIEWS} of 133 views\n{'':22}" + "".join(f"{row['method']:>17}" for row in rows))
