@@ -68,27 +68,7 @@ test: env-dev ## style, types, layers and every test that needs minutes at most
 
 # A file that passed for these very sources is skipped, so an interrupted run goes on where it stopped.
 verify: env-dev ## the slow tests, on the real data in ../shared; resumable
-	@if [ ! -d "$(SHARED)/data" ]; then \
-	  echo "VERIFY CANNOT RUN: there is no $(SHARED)/data, and its real recordings are what is verified." >&2; \
-	  exit 1; fi; \
-	files=$$({ find tests/verify -name 'test_*.py' 2>/dev/null || true; \
-	  grep -rl --include='test_*.py' 'mark\.verify' tests || true; } | sort -u); \
-	if [ -z "$$files" ]; then echo "VERIFY CANNOT RUN: no test is marked 'verify'." >&2; exit 1; fi; \
-	if commit=$$(git rev-parse --short=12 HEAD 2>/dev/null); then \
-	  changes=$$({ git diff HEAD; git ls-files -o --exclude-standard -z | sort -z | xargs -0 -r sha256sum; } \
-	    | sha256sum | cut -c1-12); \
-	  passed="$(VENV)/verify/$$commit-$$changes"; \
-	else passed="$(VENV)/verify/no-commit"; rm -rf "$$passed"; fi; \
-	failed=""; \
-	for file in $$files; do \
-	  stamp="$$passed/$${file//\//.}"; \
-	  if [ -e "$$stamp" ]; then echo "already passed: $$file"; continue; fi; \
-	  echo "verify: $$file"; \
-	  if $(BIN)/python -m pytest -q -m "verify and not soak" "$$file"; \
-	  then mkdir -p "$$passed"; touch "$$stamp"; else failed="$$failed $$file"; fi; \
-	done; \
-	if [ -n "$$failed" ]; then echo "VERIFY FAILED:$$failed" >&2; exit 1; fi; \
-	echo "verify: all passed"
+	$(BIN)/python tests/run_verify.py --shared $(SHARED) --jobs $(TEST_JOBS)
 
 soak: env-dev ## live sessions of an hour and on real videos, slow objects: tens of minutes
 	$(BIN)/python -m pytest -q -m soak tests

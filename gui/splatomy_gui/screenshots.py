@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from splatomy.background import end_now
+
 _WAIT_S = 1800
 _SETTLE_S = 1.5
 _RUNS: dict[str, tuple[str, dict[str, int]]] = {
@@ -221,4 +223,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_now(main())
