@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import gc
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 from driving import LONG_MS
@@ -41,3 +45,28 @@ def test_a_window_closed_at_once_starts_no_engine(qtbot: Any, home: Any) -> None
     del made, tasks
     gc.collect()
     QApplication.processEvents()
+
+
+WIDEN_AND_CLOSE = """
+import runpy
+from PyQt6.QtCore import QTimer
+from PyQt6.QtWidgets import QApplication, QMainWindow
+
+def end():
+    window, = (shown for shown in qt.topLevelWidgets() if isinstance(shown, QMainWindow))
+    window.resize(1111, 777)
+    QTimer.singleShot(500, window.close)
+
+qt = QApplication(["splatomy"])
+QTimer.singleShot(1000, end)
+runpy.run_module("splatomy_gui", run_name="__main__")
+"""
+
+
+def test_an_app_that_ends_keeps_its_preferences(home: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", WIDEN_AND_CLOSE], env=dict(os.environ), timeout=LONG_MS / 1000, check=False
+    )
+    assert ended.returncode == 0
+    kept = [path.read_text() for path in home.rglob("*.ini")]
+    assert len(kept) == 1 and "[layout]" in kept[0] and "window=" in kept[0]
