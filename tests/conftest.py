@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,29 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from splatomy.background import end_now
 from splatomy.capture import Capture, Modality
 from splatomy.cli.phantom.vessels import write_vessel_phantom
 from splatomy.events import finish
 from splatomy.phantoms.vessels import VesselPhantom, make_vessels
 
-_ENDED: list[int] = []
-"""The exit status, once all tests have run."""
-
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(exitstatus: int) -> None:
-    """Keeps the exit status for the end below."""
-    _ENDED.append(int(exitstatus))
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_unconfigure() -> None:
-    """With a window the process ends as the app's does; a worker is ended by the process that leads it."""
-    widgets = sys.modules.get("PyQt6.QtWidgets")
-    has_window = widgets is not None and widgets.QApplication.instance() is not None
-    if _ENDED and has_window and "PYTEST_XDIST_WORKER" not in os.environ:
-        end_now(_ENDED[-1])
+    """Tells the end of a process with a window how the tests went."""
+    ending = sys.modules.get("splatomy_gui.ending")
+    if ending is not None:
+        ending.will_end_with(int(exitstatus))
 
 
 @pytest.fixture(scope="session")

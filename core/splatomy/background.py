@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from contextlib import suppress
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from splatomy.events import Progress, Task
 
@@ -49,14 +49,9 @@ def leave(code: int) -> int:
     aborts the process, and a stop of the user's would look like a lack of memory.
     """
     if any(thread.daemon and thread.name.startswith(_THREADS) for thread in threading.enumerate()):
-        end_now(code)
+        atexit._run_exitfuncs()  # children, temporary folders
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):  # nobody reads it any more
+                stream.flush()
+        os._exit(code)
     return code
-
-
-def end_now(code: int) -> NoReturn:
-    """Ends the process: what was registered for its end runs, output is written, nothing is taken apart."""
-    atexit._run_exitfuncs()  # children, temporary folders
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # nobody reads it any more
-            stream.flush()
-    os._exit(code)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from splatomy.background import end_now
+from splatomy_gui.ending import will_end_with
 
 _WAIT_S = 1800
 _SETTLE_S = 1.5
@@ -223,4 +223,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    end_now(main())
+    will_end_with(main())

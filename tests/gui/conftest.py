@@ -15,6 +15,7 @@ os.environ["QT_API"] = os.environ["PYTEST_QT_API"] = "pyqt6"
 
 pytest.importorskip("PyQt6")
 
+import splatomy_gui.ending  # noqa: F401 - its exit code is set in the conftest of all tests
 from splatomy.cli.phantom.tissue import written_tissue
 from splatomy.events import finish
 
