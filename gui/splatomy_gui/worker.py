@@ -216,10 +216,10 @@ class Job(QObject):
 
     def _take_notice(self, event: Mapping[str, Any]) -> None:
         code, text = event.get("code"), str(event["text"])
-        if code == "paused":
-            self._set_state(JobState.PAUSED)
-        elif code == "resumed":
-            self._set_state(JobState.RUNNING)
+        if code in ("paused", "resumed"):
+            # An engine that is to stop may still tell of what it was told before.
+            if self.state is not JobState.STOPPING:
+                self._set_state(JobState.PAUSED if code == "paused" else JobState.RUNNING)
         elif code == "stopped":
             self._saw_stop = True
         self.notices.append((str(event.get("level", "info")), text))

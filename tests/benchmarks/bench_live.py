@@ -4,7 +4,8 @@
 adds its figures to resources/benchmarks/live.json (or --out FILE). On a CUDA device the sessions are gpu
 (640 x 512, 25 frames/s, rigid) and gpu-breathing (640 x 512, 15 frames/s, deforming). The frames, with masks
 and depth, are made before the clock runs and played at their own rate; latency: the time from a frame's
-receipt to its snapshot on disk, so without what a window needs to upload and draw it.
+receipt to its snapshot on disk, so without what a window needs to upload and draw it. ate_mm is of the path
+as it is written, which later breaths of the tissue correct: as it was published it is farther off.
 """
 
 from __future__ import annotations

@@ -122,6 +122,14 @@ def test_a_session_from_start_to_end(window: Any, qtbot: Any, stream: Path, tmp_
     qtbot.waitUntil(lambda: (kept / "snapshot.json").is_file(), timeout=LONG_MS)
     assert (kept / "video.png").read_bytes()[1:4] == b"PNG" and (kept / "surface.png").is_file()
 
+    # As the engine tells it, so that the panel of all jobs and this page agree.
+    job.pause()
+    qtbot.waitUntil(lambda: page.pause_button.text() == "Resume", timeout=LONG_MS)
+    assert job.state is JobState.PAUSED
+    qtbot.mouseClick(page.pause_button, LEFT)
+    qtbot.waitUntil(lambda: page.pause_button.text() == "Pause", timeout=LONG_MS)
+    assert job.state is JobState.RUNNING
+
     qtbot.mouseClick(page.stop_button, LEFT)
     qtbot.waitUntil(lambda: job.state.ended, timeout=LONG_MS)
     assert job.state is JobState.DONE, job.problem

@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from splatomy.engine.live.frame_preparing import Prepared, Preparer
 from splatomy.engine.live.front import ThreadedFront
+from splatomy.engine.live.keeping import CameraPath
 from splatomy.engine.live.mailbox import Latest
 from splatomy.engine.live.monitor import Monitor
 from splatomy.engine.live.phantom_source import PhantomSource
@@ -18,6 +21,12 @@ from splatomy.engine.live.publishing import blocks_of
 from splatomy.engine.live.shedding import Ladder
 from splatomy.io.live_sources import LiveFrame
 from splatomy.io.options import InputOptions
+from splatomy.io.run import RunFolder
+from splatomy.methods.live_scene.breathing import Breathing, Common
+from splatomy.methods.live_scene.config import Config
+from splatomy.methods.live_scene.keyframes import Keyframes
+from splatomy.methods.live_scene.mapping import SurfelMap
+from splatomy.methods.live_scene.parts import Part
 from splatomy.phantoms.stream import PRESETS, StreamPhantom
 from splatomy.prepare.masks.stream import StreamMasks
 from splatomy.prepare.stream_depth import PairDepth, ScaleKeeper
@@ -109,6 +118,58 @@ def test_one_late_frame_sheds_nothing() -> None:
     for n in range(50):
         assert not ladder.took(2.0 if n % 4 == 0 else 0.1, 0.1 * n)
     assert ladder.rung == 0
+
+
+def a_map(breathing: Breathing | None) -> Part:
+    config = Config()
+    return Part(0, SurfelMap(config, torch.device("cpu")), Keyframes(config), None, breathing)
+
+
+def sway(shift_mm: float) -> Common:
+    """Tissue that goes to and fro along x, once in 4 s."""
+    twists = np.zeros((3, 6))
+    twists[1, 0] = shift_mm
+    return Common(4.0, 0.0, np.zeros(3), twists)
+
+
+def places_written(path: CameraPath, folder: Path, scale: float = 1.0) -> np.ndarray:
+    path.write(RunFolder(folder), scale)
+    return np.loadtxt(folder / "trajectory.txt", ndmin=2)[:, 1:4]
+
+
+def test_the_path_takes_what_later_breaths_tell(tmp_path: Path) -> None:
+    """Rows that the breath was told from are corrected, older ones and another map's stay as they were."""
+    breathing = Breathing(0.0, 60.0, np.array([0.0, 0.0, 60.0]))
+    part, path = a_map(breathing), CameraPath()
+    shifts, seen = np.zeros((1, 3), np.float32), np.ones(1, bool)
+    for time_s in (0.0, 4.0, 8.0):
+        breathing.take(time_s, np.eye(4), shifts, seen)
+        path.add(time_s, np.eye(4), part)
+    np.testing.assert_allclose(places_written(path, tmp_path)[:, 0], 0)
+    breathing.common = sway(2.0)
+    breathing.take(44.0, np.eye(4), shifts, seen)
+    path.add(44.0, np.eye(4), part)
+    # What was 40 s ago has left the breath's samples.
+    breathing.common = sway(3.0)
+    np.testing.assert_allclose(places_written(path, tmp_path)[:, 0], [2, 3, 3, 3])
+    again = CameraPath()
+    again.restore(path.state(), part)
+    breathing.common = sway(1.0)
+    for one in (path, again):
+        np.testing.assert_allclose(places_written(one, tmp_path)[:, 0], [2, 1, 1, 1])
+    path.add(48.0, np.eye(4), a_map(None))
+    breathing.common = sway(5.0)
+    np.testing.assert_allclose(places_written(path, tmp_path)[:, 0], [2, 1, 1, 1, 0])
+
+
+def test_the_path_is_in_one_unit_when_the_scale_is_told(tmp_path: Path) -> None:
+    path, part = CameraPath(), a_map(None)
+    pose = np.eye(4)
+    pose[:3, 3] = [-1.0, 0.0, 0.0]
+    path.add(0.0, pose, part)
+    pose[:3, 3] *= 2.0
+    path.add(0.1, pose, part, 2.0)
+    np.testing.assert_allclose(places_written(path, tmp_path, 2.0)[:, 0], [2, 2])
 
 
 def test_falling_quality_is_told_once() -> None:

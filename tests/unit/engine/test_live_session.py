@@ -84,6 +84,7 @@ def commanded(tmp_path_factory: pytest.TempPathFactory, phantom: StreamPhantom) 
         12: {"command": "rewind", "id": 8, "generation": 2},
         13: {"command": "mark", "id": 9, "pixel": [500, 500]},
         14: {"command": "paint", "id": 10},
+        15: {"command": "rewind", "id": 11, "generation": -1},
     }
     return out, session(out, phantom, 18, commands)
 
@@ -110,6 +111,8 @@ def test_every_command_is_answered(commanded: tuple[Path, list[Event]]) -> None:
         assert final[identifier].state == "applied", final[identifier].reason
     assert final[9].state == "rejected" and "pixel" in str(final[9].reason)
     assert final[10].state == "rejected" and "expected one of" in str(final[10].reason)
+    assert final[11].state == "rejected"
+    assert "back to generation -1: the oldest state that is kept is of generation 0." in str(final[11].reason)
     generations = [a.generation for a in answers]
     assert generations == sorted(generations)
 
@@ -141,6 +144,34 @@ def test_snapshots_can_be_read_when_they_are_told(tmp_path: Path, phantom: Strea
             assert Path(event.files["preview"]).stat().st_size > 0
             seen += 1
     assert seen >= 1
+
+
+def test_pause_and_resume_are_told(tmp_path: Path, phantom: StreamPhantom) -> None:
+    commands = {2: {"command": "pause"}, 4: {"command": "resume"}}
+    events = session(tmp_path / "run", phantom, 8, commands)
+    told = [event.code for event in events if isinstance(event, Notice)]
+    assert told.index("paused") < told.index("resumed")
+
+
+def test_a_breath_of_the_tissue_is_told(tmp_path: Path) -> None:
+    """It moves the published path: in the notices and the figures, also after the session is resumed."""
+    out, settings = tmp_path / "run", {"steps_per_frame": 1}
+    phantom = StreamPhantom(replace(CALM, breath_mm=4.0, breath_period_s=2.5), 0)
+    request = LiveRequest("phantom", out, rate="max", preset="deforming", settings=settings)
+    events = list(live(request, PhantomSource(phantom, "max", 26)))
+    told = [e for e in events if isinstance(e, Notice) and e.code == "breath-found"]
+    assert len(told) == 1
+    period_s = json.loads((out / "metrics.json").read_text())["breath_period_s"]
+    assert 2.0 < period_s < 7.0
+    assert f"({period_s:.1f} s at last) was told to be the tissue" in (out / "report.html").read_text()
+    finish(live(replace(request, resume=True), PhantomSource(phantom, "max", 26)))
+    assert json.loads((out / "metrics.json").read_text())["breath_period_s"] == period_s
+
+
+def test_tissue_at_rest_has_no_breath(commanded: tuple[Path, list[Event]]) -> None:
+    out, events = commanded
+    assert "breath_period_s" not in json.loads((out / "metrics.json").read_text())
+    assert not any(isinstance(e, Notice) and e.code.startswith("breath") for e in events)
 
 
 def test_a_stopped_session_goes_on(tmp_path: Path, phantom: StreamPhantom) -> None:

@@ -171,10 +171,16 @@ class Desk:
             raise InputError("rewind needs generation: expected a whole number, as snapshots tell it.")
         point = next((p for p in reversed(self.points) if p.generation <= generation), None)
         if point is None:
-            oldest = self.points[0].generation if self.points else None
+            if not self.points:
+                raise InputError(
+                    f"The map cannot be taken back to generation {generation}: no state of it is kept yet. "
+                    "Wait for the first frame."
+                )
+            oldest = self.points[0].generation
             raise InputError(
-                f"Generation {generation} is no longer kept: expected one from {oldest} on. "
-                "States are kept every 10 s, for two minutes."
+                f"The map cannot be taken back to generation {generation}: the oldest state that is kept is "
+                f"of generation {oldest}. Go back less far, to generation {oldest} or later: states are kept "
+                "every 10 s, for two minutes."
             )
         arrays, values = self.online.state()
         self._back_to(point.arrays, point.values)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from splatomy.events import Checkpoint
 
 if TYPE_CHECKING:
@@ -15,12 +13,7 @@ if TYPE_CHECKING:
 def checkpoint_of(session: LiveSession) -> Checkpoint:
     """Everything needed to go on with another stream, or the rest of this one."""
     arrays, values = session.online.state()
-    rows = session.path.rows
-    arrays = {
-        **arrays,
-        "path.times_s": np.array([t for t, _ in rows]),
-        "path.poses": np.stack([p for _, p in rows]) if rows else np.zeros((0, 4, 4), np.float32),
-    }
+    arrays |= {f"path.{name}": array for name, array in session.path.state().items()}
     return Checkpoint(
         arrays,
         {
@@ -30,6 +23,7 @@ def checkpoint_of(session: LiveSession) -> Checkpoint:
             "generation": session.desk.generation,
             "counts": dict(session.counts),
             "recorded": session.recorder.values(),
+            "breath_period_s": session.breath.period_s,
         },
     )
 
@@ -38,11 +32,12 @@ def go_on(session: LiveSession, checkpoint: Checkpoint) -> None:
     """Takes over from a checkpoint; a recording goes on behind its frame, a live source where it is."""
     values, online = checkpoint.values, session.online
     online.restore(checkpoint.arrays, values["online"])
-    times, poses = checkpoint.arrays["path.times_s"], checkpoint.arrays["path.poses"]
-    session.path.rows = [(float(t), p) for t, p in zip(times, poses, strict=True)]
+    path = {n.removeprefix("path."): a for n, a in checkpoint.arrays.items() if n.startswith("path.")}
+    session.path.restore(path, online.part)
     session.desk.generation = int(values["generation"])
     session.counts = {**session.counts, **values["counts"]}
     session.recorder.take_over(values["recorded"])
+    session.breath.period_s = values.get("breath_period_s")
     if session.info.live:
         session.offset_s = online.time_s + 1 / max(session.info.fps, 1.0)
         session.offset_index = online.index + 1

@@ -43,7 +43,7 @@ def finished(folder: RunFolder, session: LiveSession, record: dict[str, Any]) ->
     record["metric"] = online.metric
     folder.save_scene(scene.state())
     write_views(folder.file("scene", "cameras.json"), Views(scene.views, scene.view_times_s, None, False))
-    session.path.write(folder)
+    session.path.write(folder, online.depth_scale)
     write_json(folder.file("marks.json"), {"contract": 1, "metric": online.metric, "marks": _marks(session)})
     yield Snapshot("live", session.desk.generation, scene, checkpoint_of(session))
     folder.save_checkpoint(checkpoint_of(session))
@@ -79,7 +79,7 @@ def metrics_of(session: LiveSession) -> dict[str, float]:
     kept = ("fps", "latency_p50_s", "latency_p95_s", "latency_p99_s", "dropped", "memory_mb")
     return {
         **session.monitor.means(),
-        **{name: figures[name] for name in kept if name in figures},
+        **{name: figures[name] for name in (*kept, "breath_period_s") if name in figures},
         "frames": float(counts["frames"]),
         "tracked_share": counts["tracked"] / frames,
         "paused_share": counts["paused"] / frames,
@@ -124,6 +124,17 @@ def _pictures(folder: RunFolder, session: LiveSession, scene: LiveScene) -> Task
     return views
 
 
+def _breath(session: LiveSession) -> tuple[str, ...]:
+    """What a reader must know of a path that was moved."""
+    period_s = session.breath.period_s
+    if period_s is None:
+        return ()
+    return (
+        "motion that all tissue in view shared and that came back with each breath "
+        f"({period_s:.1f} s at last) was told to be the tissue's, which moved the camera path and the map",
+    )
+
+
 def _report(
     session: LiveSession,
     scene: LiveScene,
@@ -149,7 +160,7 @@ def _report(
         },
         world="first camera",
         metric=scene.metric,
-        provenance=(f"{kept} frames kept in session/ for an offline run",),
+        provenance=(f"{kept} frames kept in session/ for an offline run", *_breath(session)),
         problems=tuple(record.get("notices", ())),
         synthetic_text="Nothing was invented: every surfel comes from observed pixels of known depth.",
         metrics=dict(metrics),

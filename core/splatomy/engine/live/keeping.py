@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from queue import Full, Queue
 from typing import Any
@@ -18,6 +18,7 @@ from splatomy.geometry.rigid import inverse
 from splatomy.io.atomic import write_text
 from splatomy.io.run import RunFolder
 from splatomy.io.session_frames import KeptFrame, close_folder, remove_frame, write_frame
+from splatomy.methods.live_scene.parts import Part
 
 _MOST_FRAMES = 2400
 _WAITING = 8
@@ -83,6 +84,14 @@ class Recorder:
                 remove_frame(self.folder, frame.name)
             self.frames, self.every_s = self.frames[::2], 2 * self.every_s
 
+    def follow(self, path: CameraPath) -> None:
+        """Takes the poses as the path tells them now."""
+        known = dict(path.rows)
+        self.frames = [
+            replace(f, camera_from_world=known.get(f.time_s, f.camera_from_world).astype(np.float64))
+            for f in self.frames
+        ]
+
     def close(
         self,
         intrinsics: NDArray[np.float64],
@@ -135,22 +144,91 @@ class Recorder:
 
 
 class CameraPath:
-    """The camera's path: one row for each frame whose place is known."""
+    """The camera's path: one row for each frame whose place is known.
+
+    The camera's motion and a breath of the tissue are told apart better when more breaths were seen: so what
+    is learnt later corrects the rows that it was learnt from. Older rows stay as they were last.
+    """
 
     def __init__(self) -> None:
-        self.rows: list[tuple[float, NDArray[np.float64]]] = []
+        self.rows: list[tuple[float, NDArray[np.float32]]] = []
+        """Times in s and poses (4, 4), with lengths as they came, before any scale the surgeon told."""
+        self._open: deque[tuple[int, NDArray[np.float64]]] = deque()
+        """Numbers of rows that may still be corrected, with the pose against the tissue."""
+        self._part: Part | None = None
 
-    def add(self, time_s: float, camera_from_world: NDArray[np.float64]) -> None:
-        """Takes the pose of a frame."""
-        self.rows.append((time_s, camera_from_world.astype(np.float32)))
+    def add(
+        self, time_s: float, camera_from_tissue: NDArray[np.float64], part: Part, scale: float = 1.0
+    ) -> None:
+        """Takes the pose (4, 4) of a frame in the present map. scale: of its lengths over those that came."""
+        self._settle(part, scale)
+        pose = camera_from_tissue.copy()
+        pose[:3, 3] /= scale
+        self._open.append((len(self.rows), pose))
+        self.rows.append((time_s, _placed(pose, time_s, part, scale)))
 
-    def write(self, folder: RunFolder) -> None:
+    def _settle(self, part: Part, scale: float) -> None:
+        """Corrects the rows a last time that nothing will correct any more."""
+        if self._part is not None and self._part is not part:
+            self._correct(scale)
+            self._open.clear()
+        self._part = part
+        if part.breathing is None:
+            self._open.clear()
+            return
+        while self._open and self.rows[self._open[0][0]][0] < part.breathing.since_s:
+            number, pose = self._open.popleft()
+            time_s = self.rows[number][0]
+            self.rows[number] = time_s, _placed(pose, time_s, part, scale)
+
+    def _correct(self, scale: float) -> None:
+        """Brings the rows to what is known of the breathing now."""
+        part = self._part
+        if part is None or part.breathing is None:
+            return
+        for number, pose in self._open:
+            time_s = self.rows[number][0]
+            self.rows[number] = time_s, _placed(pose, time_s, part, scale)
+
+    def write(self, folder: RunFolder, scale: float = 1.0) -> None:
         """Writes trajectory.txt: time x y z qx qy qz qw of the camera, as TUM's tools read it."""
+        self._correct(scale)
         lines = ["# time_s x y z qx qy qz qw (camera to world, OpenCV axes)"]
         if self.rows:
             world = inverse(np.stack([pose for _, pose in self.rows]))
             quats = Rotation.from_matrix(world[:, :3, :3]).as_quat()
-            for (time_s, _), place, quat in zip(self.rows, world[:, :3, 3], quats, strict=True):
+            for (time_s, _), place, quat in zip(self.rows, scale * world[:, :3, 3], quats, strict=True):
                 numbers = " ".join(f"{v:.6f}" for v in (*place, *quat))
                 lines.append(f"{time_s:.4f} {numbers}")
         write_text(folder.path / "trajectory.txt", "\n".join(lines) + "\n")
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Everything needed to go on."""
+        return {
+            "times_s": np.array([t for t, _ in self.rows]),
+            "poses": _stacked([pose for _, pose in self.rows]),
+            "open": np.array([number for number, _ in self._open], np.int64),
+            "tissue": _stacked([pose for _, pose in self._open]),
+        }
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]], part: Part) -> None:
+        """Takes over what ``state`` gave; ``part``: the present map as it was then."""
+        rows = zip(arrays["times_s"], arrays["poses"], strict=True)
+        self.rows = [(float(t), pose) for t, pose in rows]
+        if "open" in arrays:
+            still = zip(arrays["open"], arrays["tissue"], strict=True)
+            self._open = deque((int(number), pose) for number, pose in still)
+        self._part = part
+
+
+def _placed(pose: NDArray[np.float64], time_s: float, part: Part, scale: float) -> NDArray[np.float32]:
+    """The pose (4, 4) in the world, of that in a map whose lengths are ``scale`` times as large."""
+    larger = pose.copy()
+    larger[:3, 3] *= scale
+    out = part.in_world(larger, time_s).copy()
+    out[:3, 3] /= scale
+    return out.astype(np.float32)
+
+
+def _stacked(poses: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    return np.stack(poses) if poses else np.zeros((0, 4, 4))

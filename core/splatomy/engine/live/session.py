@@ -33,6 +33,7 @@ from splatomy.methods.live_scene.keyframes import centre_of
 from splatomy.methods.live_scene.online import Online
 from splatomy.methods.live_scene.outcome import Outcome
 from splatomy.methods.live_scene.publishing import scene_of
+from splatomy.methods.live_scene.telling import BreathTeller
 from splatomy.prepare.stream_depth import ScaleKeeper
 
 _WAIT_S = 0.05
@@ -67,6 +68,7 @@ class LiveSession:
         self.desk = Desk(online, preparer, folder)
         self.ladder = Ladder(config.late_after_s)
         self.monitor = Monitor()
+        self.breath = BreathTeller()
         self.publisher, self.saver = Publisher(folder), Saver(folder)
         self.recorder = Recorder(folder, config.keep_every_s)
         self.path = CameraPath()
@@ -134,11 +136,12 @@ class LiveSession:
         until_s = math.inf if self.simulated else began_s + self.config.budget_s
         with self.monitor.timed("learn"):
             loss = online.learn(self.ladder.steps(self.config.steps_per_frame), bend, until_s)
+        yield from self.breath.news(online.breath_period_s, observation.time_s)
         if loss:
             self.losses = [*self.losses, (self.counts["frames"], loss)][-4000:]
         if outcome.state in _KNOWN:
             # Where the tissue bends, learning finds the camera better than tracking did.
-            self.path.add(observation.time_s, online.place())
+            self.path.add(observation.time_s, online.pose, online.part, online.depth_scale)
             with self.monitor.timed("keep"):
                 self._keep(observation, outcome)
             if time.monotonic() < until_s and not self.ladder.rung:
@@ -245,6 +248,10 @@ class LiveSession:
             if name in ("pause", "resume", "finish"):
                 self.paused = name == "pause" or (self.paused and name == "finish")
                 self.finished = self.finished or name == "finish"
+                if name == "pause":
+                    yield Notice("info", "paused", "Frames are passed over until the session is resumed.")
+                elif name == "resume":
+                    yield Notice("info", "resumed", "The session goes on.")
                 continue
             try:
                 command: SurgeonCommand = surgeon_command(fields)
@@ -296,6 +303,7 @@ class LiveSession:
             **self.monitor.rates(),
             **self.monitor.trend(),
             **self.monitor.stages(),
+            **self.breath.figures(),
             "dropped": float(self.front.dropped),
             "dropped_per_s": self.front.dropped / elapsed,
             "frames": float(self.counts["frames"]),
@@ -361,7 +369,7 @@ class LiveSession:
         if not len(self.online.part.surfels):
             return
         self.folder.save_scene(scene_of(self.online, self.desk.generation).state())
-        self.path.write(self.folder)
+        self.path.write(self.folder, self.online.depth_scale)
         self.saver.submit(checkpoint_of(self))
         self.close_recording()
 
@@ -369,6 +377,7 @@ class LiveSession:
         """Makes the kept frames an input for an offline run; their number."""
         online = self.online
         size = online.width_px, online.height_px
+        self.recorder.follow(self.path)
         return self.recorder.close(
             online.intrinsics, size, online.depth_scale, online.typical_mm, online.metric
         )

@@ -36,13 +36,15 @@ _SIGMA, _JERK, _COMMON = 0.0015, 0.05, 0.03
 class Common:
     """What all tissue does together: twists (3, 6) of rest, cosine and sine about ``pivot_mm`` (3,).
 
-    A twist is a shift in mm and a turn in rad; ``origin_s`` is where the cosine is one.
+    A twist is a shift in mm and a turn in rad; ``origin_s`` is where the cosine is one. After ``until_s`` the
+    tissue stays as it was then: the breath is held.
     """
 
     period_s: float
     origin_s: float
     pivot_mm: Float
     twists: Float
+    until_s: float = np.inf
 
     def at(self, time_s: float) -> Float:
         """The motion (4, 4) that brings the tissue, as the camera is tracked against it, into the world."""
@@ -52,30 +54,35 @@ class Common:
 
     def twist(self, time_s: float) -> Float:
         """The motion at a time as a twist (6,)."""
-        angle = 2 * np.pi * (time_s - self.origin_s) / self.period_s
+        angle = 2 * np.pi * (min(time_s, self.until_s) - self.origin_s) / self.period_s
         return np.asarray(np.array([1.0, np.cos(angle), np.sin(angle)]) @ self.twists)
 
+    @property
+    def is_held(self) -> bool:
+        """True for tissue that stays as it is."""
+        return bool(np.isfinite(self.until_s))
+
     def held(self, time_s: float) -> Common:
-        """Tissue that stays as it is at a time."""
-        twists = np.zeros_like(self.twists)
-        twists[0] = self.twist(time_s)
-        return replace(self, twists=twists)
+        """The same up to a time, from when on the tissue stays as it is."""
+        return replace(self, until_s=min(time_s, self.until_s))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """The motion as arrays: twists, pivot_mm, clock_s (2,) of period and origin."""
-        clock = np.array([self.period_s, self.origin_s])
+        """The motion as arrays: twists, pivot_mm, clock_s (3,) of period, origin and end."""
+        clock = np.array([self.period_s, self.origin_s, self.until_s])
         return {"twists": self.twists.copy(), "pivot_mm": self.pivot_mm.copy(), "clock_s": clock}
 
     @staticmethod
     def of(arrays: Mapping[str, NDArray[Any]]) -> Common:
         """The motion that ``arrays`` described."""
-        period_s, origin_s = (float(t) for t in arrays["clock_s"])
-        return Common(period_s, origin_s, np.array(arrays["pivot_mm"]), np.array(arrays["twists"]))
+        clock = [float(t) for t in arrays["clock_s"]]
+        # Older files know no end.
+        until_s = clock[2] if len(clock) > 2 else np.inf
+        return Common(clock[0], clock[1], np.array(arrays["pivot_mm"]), np.array(arrays["twists"]), until_s)
 
     def scaled(self, factor: float) -> Common:
         """The same with all lengths multiplied."""
         twists = self.twists * np.array([factor] * 3 + [1.0] * 3)
-        return Common(self.period_s, self.origin_s, self.pivot_mm * factor, twists)
+        return replace(self, pivot_mm=self.pivot_mm * factor, twists=twists)
 
 
 class Breathing:
@@ -94,7 +101,19 @@ class Breathing:
         self._poses: list[Float] = []
         self._shifts: list[Float32] = []
         self._rest: Float | None = None
+        self._whole = True
+        """Whether no sample was dropped yet."""
         self._fitted_s = -np.inf
+
+    @property
+    def period_s(self) -> float | None:
+        """Of the breath that is found at present, None = there is none."""
+        return None if self.common is None or self.common.is_held else self.common.period_s
+
+    @property
+    def since_s(self) -> float:
+        """The oldest time that the breath is told from."""
+        return self._times[0] if self._times else -np.inf
 
     def motion(self, time_s: float) -> Float:
         """The common motion (4, 4) at a time: none at the start, and none as long as no breath is found."""
@@ -111,6 +130,7 @@ class Breathing:
         self._shifts.append(np.where(seen[:, None], shifts_mm, np.nan).astype(np.float32))
         while len(self._times) > _MOST_SAMPLES or self._times[0] < time_s - _LONGEST_S:
             del self._times[0], self._poses[0], self._shifts[0]
+            self._whole = False
         if len(self._times) >= _FEWEST_SAMPLES and time_s - self._fitted_s >= _FIT_EVERY_S:
             self._fitted_s = time_s
             self._fit()
@@ -135,7 +155,7 @@ class Breathing:
         turned = np.cross(waves @ turning, centres - self.pivot_mm)
         shifting = -coming_back(times, (centres + turned) / unit, waves, 1.0) * unit
         swing = np.concatenate([shifting, turning], 1)
-        if self._rest is None or self._times[0] <= self.start_s + _EVERY_S:
+        if self._rest is None or self._whole:
             # Later the start is too long ago to tell at which part of a breath it was.
             began = 2 * np.pi * (self.start_s - origin_s) / period_s
             self._rest = -np.array([np.cos(began), np.sin(began)]) @ swing
@@ -175,6 +195,7 @@ class Breathing:
         values = {
             "start_s": self.start_s,
             "typical_mm": self.typical_mm,
+            "whole": self._whole,
             "fitted_s": None if np.isinf(self._fitted_s) else self._fitted_s,
         }
         return arrays, values
@@ -187,6 +208,7 @@ class Breathing:
             out._times = [float(t) for t in arrays["times"]]
             out._poses = [np.array(pose) for pose in arrays["poses"]]
             out._shifts = [np.array(shifts) for shifts in arrays["shifts"]]
+        out._whole = bool(values.get("whole", False))
         out._fitted_s = -np.inf if values["fitted_s"] is None else float(values["fitted_s"])
         if "twists" in arrays:
             out.common = Common.of(arrays)

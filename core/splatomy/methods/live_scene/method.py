@@ -20,6 +20,7 @@ from splatomy.methods.live_scene.config import Config
 from splatomy.methods.live_scene.frames import Float, Observation
 from splatomy.methods.live_scene.online import Online
 from splatomy.methods.live_scene.publishing import scene_of
+from splatomy.methods.live_scene.telling import BreathTeller
 from splatomy.scene import Scene
 
 _REPORT_EVERY_S = 0.3
@@ -44,6 +45,7 @@ def reconstruct(
     online: Online | None = None
     done = 0
     skip = 0 if resume is None else int(resume.values["step"])
+    breath = BreathTeller()
     reported = published = time.monotonic()
     for capture in captures:
         if capture is None:
@@ -63,10 +65,11 @@ def reconstruct(
                 continue
             outcome = online.observe(observation)
             loss = online.learn(config.steps_per_frame)
+            yield from breath.news(online.breath_period_s, observation.time_s)
             now = time.monotonic()
             if now - reported > _REPORT_EVERY_S or done == len(capture):
                 reported = now
-                metrics = {"loss": loss, "surfels": float(len(online.part.surfels))}
+                metrics = {"loss": loss, "surfels": float(len(online.part.surfels)), **breath.figures()}
                 yield Progress("live", done, max(done, len(capture)), metrics)
             first = outcome.is_keyframe and len(online.part.keyframes) == 1
             due = now - published > min(config.snapshot_every_s, _CHECKPOINT_WITHIN_S)

@@ -153,6 +153,11 @@ class Online:
         """The camera's pose (4, 4) in the world, where the last one was found."""
         return self.part.in_world(self.pose, self.time_s)
 
+    @property
+    def breath_period_s(self) -> float | None:
+        """Of the breath that is told from the camera's motion in the present map; None = none is found."""
+        return None if self.part.breathing is None else self.part.breathing.period_s
+
     def back_fill(self, observation: Observation, camera_from_world: Float) -> bool:
         """Takes an older frame, from about a pose, as a keyframe; True if it fits. The camera stays put."""
         if self.health.state is not State.OK or self.frozen:

@@ -44,7 +44,7 @@ class LivePage(Page):
         self.choice: SourceChoice | None = None
         self.files: dict[str, str] = {}
         self._held_frame: int | None = None
-        self._held = self._paused = False
+        self._held = False
         self._shown_frame: int | None = None
         self._told = 0
         self.desk = CommandDesk(self.session)
@@ -213,9 +213,7 @@ class LivePage(Page):
 
     def _pause(self) -> None:
         if self.job is not None:
-            self.job.ask({"command": "resume" if self._paused else "pause"})
-            self._paused = not self._paused
-            self._show_running()
+            self.job.resume() if self.job.state is JobState.PAUSED else self.job.pause()
 
     def _stop(self) -> None:
         if self.job is not None:
@@ -226,7 +224,6 @@ class LivePage(Page):
             return
         self.video.stop()
         self._ages.stop()
-        self._paused = False
         self.desk.set_job(None)
         self.status.show_state("ended")
         self._show_age()
@@ -252,7 +249,8 @@ class LivePage(Page):
         idle = None if self.running and not stopping else _NO_SESSION
         set_available(self.pause_button, idle)
         set_available(self.stop_button, idle)
-        self.pause_button.setText("Resume" if self._paused else "Pause")
+        is_paused = job is not None and job.state is JobState.PAUSED
+        self.pause_button.setText("Resume" if is_paused else "Pause")
         recorded = job is not None and job.state.ended and (job.run / "session").is_dir()
         set_available(self.refine_button, None if recorded else "There is no finished session here.")
         for name in (*TOOLS, "live_freeze", "live_rewind", "live_snapshot"):

@@ -77,17 +77,17 @@ class LiveVideo(QObject):
         try:
             if play:
                 while self._due is None and not stopping.wait(_LOOK_EVERY_S):
-                    self._look(file)
+                    self._look(file, stopping)
                 self._play(source, options, stopping)
                 return
             while not stopping.wait(_LOOK_EVERY_S):
-                self._look(file)
+                self._look(file, stopping)
         except (InputError, OSError) as error:
             _LOG.warning("The live picture cannot be shown: %s", error)
 
     _seen_ns = 0
 
-    def _look(self, file: Path) -> None:
+    def _look(self, file: Path, stopping: threading.Event) -> None:
         """Takes the picture that the engine wrote, if it is a new one."""
         import cv2
 
@@ -98,7 +98,7 @@ class LiveVideo(QObject):
             picture = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_COLOR)
         except (OSError, cv2.error):
             return
-        if picture is not None:
+        if picture is not None and not stopping.is_set():
             self._seen_ns = stamp
             self._newest = (np.ascontiguousarray(picture[..., ::-1]), None)
 
