@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import trimesh
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
@@ -35,12 +36,17 @@ def bumpy(rng: np.random.Generator, shape: str) -> trimesh.Trimesh:
     return trimesh.Trimesh(directions * radius[:, None], ball.faces, process=False)
 
 
-def found_in(shape: str, seed: int = 0) -> Symmetry | None:
-    """What is found of a body of which three fifths were seen with noise."""
+def found_in(
+    shape: str,
+    seed: int = 0,
+    side: tuple[float, ...] = (0.0, 0.6, 0.8),
+    own_agreement: float = 1.0,
+) -> Symmetry | None:
+    """What is found of a body of which three fifths, on one side, were seen with noise."""
     rng = np.random.default_rng(seed)
     body = bumpy(rng, shape)
     whole, normals = np.asarray(body.vertices), np.asarray(body.vertex_normals)
-    seen = whole @ np.array([0.0, 0.6, 0.8]) > -0.2
+    seen = whole @ np.array(side) > -0.25
     points = whole[seen] + NOISE * rng.normal(size=(int(seen.sum()), 1)) * normals[seen]
     tree = cKDTree(whole)
 
@@ -50,7 +56,7 @@ def found_in(shape: str, seed: int = 0) -> Symmetry | None:
         told = np.where(gap < 0.02, AGREES, CONTRADICTS)
         return np.where(seen[nearest], told, UNSEEN).astype(np.int8)
 
-    return finish(find_symmetry(points, normals[seen], look, 1.0))
+    return finish(find_symmetry(points, normals[seen], look, own_agreement))
 
 
 def test_a_mirror_plane_is_found_from_a_part_of_the_surface() -> None:
@@ -59,6 +65,19 @@ def test_a_mirror_plane_is_found_from_a_part_of_the_surface() -> None:
     turn = found.maps[0][:3, :3] @ mirror_map(PLANE, 0.0)[:3, :3]
     assert np.degrees(np.arccos(min(1.0, (np.trace(turn) - 1) / 2))) < 1.0
     assert np.linalg.norm(found.maps[0][:3, 3]) < 0.02
+
+
+def test_a_mirror_plane_is_found_where_hardly_more_than_one_side_was_seen() -> None:
+    """Few pairs of points vote for such a plane."""
+    for seed in (0, 1, 3, 5):
+        found = found_in("mirrored", seed, tuple(PLANE))
+        assert found is not None and found.kind == "mirror"
+        assert found.maps[0][:3, :3] == pytest.approx(mirror_map(PLANE, 0.0)[:3, :3], abs=0.02)
+
+
+def test_views_that_disagree_among_themselves_find_nothing() -> None:
+    assert found_in("mirrored", 2, own_agreement=0.7) is not None
+    assert found_in("mirrored", 2, own_agreement=0.3) is None
 
 
 def test_an_axis_is_found_from_a_part_of_the_surface() -> None:

@@ -14,17 +14,26 @@ from scipy.spatial import cKDTree
 from splatomy.capture import Capture, Modality
 from splatomy.errors import InputError
 from splatomy.events import Notice, Snapshot, finish
-from splatomy.extract.symmetry import AGREES, CONTRADICTS, Symmetry, mirror_map
+from splatomy.extract.symmetry import AGREES, CONTRADICTS, UNSEEN, Symmetry, mirror_map
 from splatomy.methods.completed_object import objective
 from splatomy.methods.completed_object.config import Config
 from splatomy.methods.completed_object.fairing import HIDDEN, SEEN, faired
 from splatomy.methods.completed_object.fields import CascadedSdf
 from splatomy.methods.completed_object.method import reconstruct
-from splatomy.methods.completed_object.mirroring import Mirrored, look_at
+from splatomy.methods.completed_object.mirroring import (
+    Mirrored,
+    _disagreement,
+    _seen,
+    find_mirrored,
+    look_at,
+    vertex_normals,
+)
 from splatomy.methods.completed_object.rendering import Traced, interval_weights, sphere_span
 from splatomy.methods.completed_object.views import Rays, Views
 from splatomy.metrics.surface import sample_surface
+from splatomy.phantoms._object_shapes import bumpy_body
 from splatomy.phantoms.object import PRESETS, ObjectPhantom, make_object
+from splatomy.scene import Mesh
 
 CPU = torch.device("cpu")
 QUICK = Config(
@@ -183,6 +192,87 @@ def test_reflected_rays_end_where_the_images_of_seen_points_are(views: Capture) 
     points, normals = seen.numpy().astype(float), -own.directions.numpy().astype(float)
     assert (look_at(prepared, points, normals, 0.02) == AGREES).mean() > 0.9
     assert (look_at(prepared, points + 0.1 * normals, normals, 0.02) == CONTRADICTS).mean() > 0.8
+
+
+def test_views_disagree_by_what_other_views_measured(views: Capture) -> None:
+    """A view agrees with itself, whatever it measured: that tells nothing of the tolerance."""
+    off = views.depth_mm.copy()
+    off[1::2] *= 1.01
+    prepared = Views(replace(views, depth_mm=off).frames([3, 4]), 640, 0.3, CPU)
+    points, _, places = finish(_seen(prepared))
+    shift = 0.01 * float(np.median(prepared.host_depth[prepared.host_depth > 0])) / prepared.frame.scale
+    assert _disagreement(prepared, points, places[:, 0]) == pytest.approx(0.7 * shift, rel=0.4)
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_view_cannot_tell_a_symmetry(phantom: ObjectPhantom, views: Capture) -> None:
+    prepared = Views(replace(views, target=views.target & ~views.occluded).frames([2]), 640, 0.3, CPU)
+    points, _, places = finish(_seen(prepared))
+    assert len(points) > 200 and _disagreement(prepared, points, places[:, 0]) is None
+    assert finish(find_mirrored(prepared)) is None
+
+
+def test_views_do_not_deny_what_they_see_at_a_rim(phantom: ObjectPhantom, views: Capture) -> None:
+    """There the slope is not measured: a depth of the next pixel may be far off."""
+    prepared, truth = Views(views, 640, 0.3, CPU), phantom.mesh
+    places = (truth.vertices_mm.astype(float) - prepared.frame.centre) / prepared.frame.scale
+    told = look_at(prepared, places, vertex_normals(truth), 0.03)[truth.evidence > 0]
+    assert (told == CONTRADICTS).mean() < 0.004 and (told == AGREES).mean() > 0.9
+
+
+def test_what_views_look_through_is_empty_though_something_may_hide_the_object(views: Capture) -> None:
+    unsure = replace(views, occluded=None, details={"outlines_certain": False}).frames([2])
+    prepared = Views(unsure, 640, 0.3, CPU)
+    row, column = np.nonzero(prepared.blank[0] & (prepared.host_depth[0] > 0))
+    pixels, depth = np.stack([column, row], 1).astype(float)[None], prepared.host_depth[:1, row, column]
+    for share, wanted in ((0.8, CONTRADICTS), (1.2, UNSEEN)):
+        world = prepared.cameras[0].unproject(pixels, share * depth)[0]
+        places = (world - prepared.frame.centre) / prepared.frame.scale
+        assert len(places) > 100
+        assert (look_at(prepared, places, np.zeros_like(places), 0.02) == wanted).all()
+
+
+def test_a_mirrored_object_teaches_where_no_view_looks() -> None:
+    body = bumpy_body(np.random.default_rng([36, 11]), 60.0)
+    directions, across = np.asarray(trimesh.creation.icosphere(subdivisions=6).vertices), [-1.0, 1.0, 1.0]
+    _, image = cKDTree(directions).query(directions * across)
+    shape = (body.vertices_mm + body.vertices_mm[image] * across) / 2
+    preset = replace(
+        PRESETS["demo_occluded"], arc_deg=100.0, views=9, width_px=112, height_px=84, focal_px=98.0, subrays=1
+    )
+    p = finish(make_object(preset, 36, Mesh(shape.astype(np.float32), body.faces)))
+    known = {"cameras": p.cameras, "target": p.target, "occluded": p.occluder, "depth_mm": p.depth_mm}
+    views = Views(Capture(Modality.COLOUR, p.images, np.zeros(9), **known), 640, 0.3, CPU)
+    mirrored = finish(find_mirrored(views))
+    assert mirrored is not None and mirrored.symmetry.kind == "mirror"
+    assert abs(mirrored.symmetry.maps[0][0, 0] + 1) < 0.01
+    points, normals, places = finish(_seen(views))
+    taught = {tuple(place) for place in mirrored.on[:, :3].tolist()}
+    chosen = np.array([tuple(place) in taught for place in places.tolist()])
+    (turn,) = mirrored.symmetry.maps
+    images = points[chosen] @ turn[:3, :3].T + turn[:3, 3]
+    told = look_at(views, images, normals[chosen] @ turn[:3, :3].T, mirrored.tolerance)
+    assert chosen.sum() > 200 and (told == UNSEEN).all()
+
+
+def test_reflected_pixels_weigh_as_the_pixels_themselves(views: Capture) -> None:
+    invented = replace(views, target=views.target | views.occluded, synthetic=views.occluded)
+    prepared = Views(invented, 640, 0.3, CPU)
+    places = torch.cat([prepared.inside, torch.zeros_like(prepared.inside[:, :1])], 1)
+    maps = mirror_map(np.array([1.0, 0.0, 0.0]), 0.0)[None]
+    symmetry = Symmetry("mirror", maps, 1.0, 1.0)
+    mirrored = Mirrored(symmetry, places, places, torch.tensor(maps).float(), 0.02)
+    rays = mirrored.drawn(prepared, 200, torch.Generator().manual_seed(0))
+    assert torch.equal(rays.weight, prepared.weight[rays.view, rays.row, rays.column])
+    assert set(rays.weight.tolist()) == {float(np.float32(0.3)), 1.0}
+
+
+def test_depth_without_end_is_unknown(views: Capture) -> None:
+    hole = views.depth_mm.copy()
+    hole[:, 20:24, 30:34] = np.nan
+    endless = np.where(np.isnan(hole), np.float32(np.inf), hole)
+    one, two = (Views(replace(views, depth_mm=d), 640, 0.3, CPU) for d in (hole, endless))
+    assert np.array_equal(one.host_depth, two.host_depth) and one.frame.scale == two.frame.scale
 
 
 def test_a_resumed_run_ends_where_an_undisturbed_one_does(views: Capture) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from splatomy.events import Progress, Task
 from splatomy.extract.symmetry import AGREES, CONTRADICTS, UNSEEN, Symmetry, find_symmetry
-from splatomy.methods.completed_object.views import Rays, Views, measured_surface
+from splatomy.methods.completed_object.views import STEEPEST, Rays, Views, measured_surface
 from splatomy.scene import Mesh
 
 Float = NDArray[np.float64]
@@ -31,9 +31,9 @@ _FEW_TAUGHT = 200
 class Mirrored:
     """A symmetry of the object and the pixels that it carries to where no view shows anything.
 
-    symmetry: of the unit sphere. on: (N, 4) view, row, column and map of object pixels whose images no view
-    shows or contradicts. off: (M, 4) of pixels of something else. tolerance: distance (spheres) at which the
-    views agree.
+    symmetry: of the unit sphere. on: (N, 4) view, row, column and map of object pixels whose images lie in
+    the sphere where the views do not decide: none looks there, or as many agree as not. off: (M, 4) of pixels
+    of something else. maps: (K, 4, 4). tolerance: distance (spheres) at which the views agree.
     """
 
     symmetry: Symmetry
@@ -52,7 +52,7 @@ class Mirrored:
         )
 
     def drawn(self, views: Views, count: int, generator: torch.Generator) -> Rays:
-        """A random batch of reflected rays, two thirds of them on the object."""
+        """A random batch of reflected rays, two thirds of them on the object, weighted as the pixels are."""
         parts = []
         for places, number in ((self.on, count - count // 3), (self.off, count // 3)):
             if len(places):
@@ -66,7 +66,6 @@ class Mirrored:
             rays,
             origins=(turn @ rays.origins[..., None])[..., 0] + maps[:, :3, 3],
             directions=(turn @ rays.directions[..., None])[..., 0],
-            weight=torch.ones_like(rays.weight),
             normal=None,
         )
 
@@ -81,15 +80,19 @@ class Mirrored:
 
 
 def find_mirrored(views: Views) -> Task[Mirrored | None]:
-    """The symmetry of the seen surface and what it teaches, or None: none, or nothing new."""
+    """The symmetry of the seen surface and what it teaches, or None: none, nothing new, or no two views show
+    the same part of the object, so that nobody can tell how well images should agree."""
     points, normals, places = yield from _seen(views)
     if len(points) < _FEW_TAUGHT:
         return None
     rng = np.random.default_rng(0)
     few = rng.permutation(len(points))[:4000]
-    tolerance = _ACROSS * _disagreement(views, points[few])
+    disagreement = _disagreement(views, points[few], places[few, 0])
+    if disagreement is None:
+        return None
+    tolerance = _ACROSS * disagreement
     spread = _evenly(points, rng)
-    own = look_at(views, points[spread], normals[spread], tolerance)
+    own = look_at(views, points[spread], normals[spread], tolerance, places[spread, 0])
     agreement = float((own == AGREES).sum() / max((own != UNSEEN).sum(), 1))
 
     def look(images: Float, turned: Float) -> NDArray[np.int8]:
@@ -99,14 +102,16 @@ def find_mirrored(views: Views) -> Task[Mirrored | None]:
     if found is None:
         return None
     maps = found.maps
-    pairs = rng.permutation(len(points) * len(maps))[: 4 * _MOST_TAUGHT]
+    total = len(points) * len(maps)
+    pairs = rng.choice(total, min(total, 4 * _MOST_TAUGHT), replace=False)
     pixel, number = pairs % len(points), pairs // len(points)
     new = []
     for part in np.array_split(np.arange(len(pairs)), max(1, len(pairs) // _MOST_TAUGHT)):
         turn, shift = maps[number[part], :3, :3], maps[number[part], :3, 3]
         images = (turn @ points[pixel[part], :, None])[..., 0] + shift
         turned = (turn @ normals[pixel[part], :, None])[..., 0]
-        new.append(part[look(images, turned) == UNSEEN])
+        within = np.linalg.norm(images, axis=1) < 1
+        new.append(part[within & (look(images, turned) == UNSEEN)])
         yield Progress("symmetry", len(new), 4)
     kept = np.concatenate(new)[:_MOST_TAUGHT]
     if len(kept) < _FEW_TAUGHT:
@@ -124,23 +129,36 @@ def find_mirrored(views: Views) -> Task[Mirrored | None]:
     )
 
 
-def look_at(views: Views, points: Float, normals: Float, tolerance: float) -> NDArray[np.int8]:
-    """(N,) what most views say of places on a surface (N, 3) of the sphere with outward normals (N, 3)."""
+def look_at(
+    views: Views, points: Float, normals: Float, tolerance: float, own: NDArray[np.int64] | None = None
+) -> NDArray[np.int8]:
+    """(N,) what most views say of places on a surface (N, 3) of the sphere with outward normals (N, 3).
+
+    own: (N,) views that measured the places themselves and so are not asked.
+    """
     votes = np.zeros(len(points), np.int32)
     for t in range(len(views)):
         camera = views.placed[t]
         inside, row, column, z = _pixels(camera.project(points), views.host_depth.shape[1:])
         depth = views.host_depth[t][row, column] / views.frame.scale
-        gap = (z - depth) * views.facing[t][row, column]
+        slope = views.facing[t][row, column]
+        gap = (z - depth) * slope
         ray = points - camera.centres_mm[0]
         facing = -(ray * normals).sum(1) / np.linalg.norm(ray, axis=1).clip(1e-9)
+        if own is not None:
+            inside &= own != t
         seen = inside & views.real[t][row, column] & (depth > 0)
         agrees = seen & (np.abs(gap) < tolerance) & (facing > 0)
-        nowhere = seen & (gap < -tolerance)
-        nowhere |= seen & (gap > tolerance) & (gap < _BEHIND) & (facing > _TURNED)
-        if views.outlines_certain:
-            nowhere |= inside & views.blank[t][row, column]
-        votes += agrees.astype(np.int32) - nowhere
+        # At rims, mostly steep, the slope is a guess: there the place's own must rule it out too.
+        guessed = views.facing_guessed[t][row, column]
+        sure = np.where(guessed, (z - depth) * np.minimum(slope, facing.clip(STEEPEST, 1)), gap)
+        nowhere = seen & (sure < -tolerance)
+        nowhere |= seen & (sure > tolerance) & (gap < _BEHIND) & (facing > _TURNED)
+        blank = inside & views.blank[t][row, column]
+        if not views.outlines_certain:
+            # What else was seen may hide the place, unless it lies behind it.
+            blank &= (depth > 0) & (z - depth < -tolerance)
+        votes += agrees.astype(np.int32) - (nowhere | blank)
     return np.where(votes > 0, AGREES, np.where(votes < 0, CONTRADICTS, UNSEEN)).astype(np.int8)
 
 
@@ -165,15 +183,20 @@ def _pixels(
     return inside, row, column, z
 
 
-def _disagreement(views: Views, points: Float) -> float:
-    """Median distance (spheres) of measured points to what other views measured there, along the normal."""
+def _disagreement(views: Views, points: Float, own: NDArray[np.int64]) -> float | None:
+    """Median distance (spheres) of measured points to what other views measured there, along the normal.
+
+    own: (N,) the view that measured each point. None: no other view saw any of them.
+    """
     gaps = []
     for t in range(len(views)):
         inside, row, column, z = _pixels(views.placed[t].project(points), views.host_depth.shape[1:])
         depth = views.host_depth[t][row, column] / views.frame.scale
         gap = (z - depth) * views.facing[t][row, column]
-        gaps.append(np.abs(gap[inside & views.real[t][row, column] & (np.abs(gap) < 0.1) & (depth > 0)]))
-    return max(float(np.median(np.concatenate(gaps))), 1e-4)
+        there = inside & (own != t) & views.real[t][row, column] & (depth > 0)
+        gaps.append(np.abs(gap[there & (np.abs(gap) < 0.1)]))
+    found = np.concatenate(gaps)
+    return max(float(np.median(found)), 1e-4) if len(found) else None
 
 
 def _seen(views: Views) -> Task[tuple[Float, Float, NDArray[np.int64]]]:

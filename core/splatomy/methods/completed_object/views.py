@@ -24,7 +24,8 @@ _CERTAIN = 0.98
 _ROOM = 1.25
 """The sphere about the object is this much larger than what was seen of it."""
 _FEW_POINTS = 50
-_STEEPEST = 0.25
+STEEPEST = 0.25
+"""Cosine of incidence beyond which slopes are not told apart."""
 _DRAWN_WEIGHT = 0.95
 """A user's outline is believed; below 1, for it is no observation."""
 
@@ -133,7 +134,7 @@ class Views:
             invented[t] = self._invented(capture, t)
             weight[t] = self._weight(capture, t, invented[t], synthetic_weight) * has_target[t]
             if capture.depth_mm is not None:
-                depth[t] = np.nan_to_num(self._middle(capture.depth_mm[t]), nan=0.0)
+                depth[t] = np.nan_to_num(self._middle(capture.depth_mm[t]), posinf=0.0)
             if self._filling[t] != "invented":
                 depth[t][invented[t]] = 0.0
         depth[weight == 0] = 0.0
@@ -155,7 +156,7 @@ class Views:
         )
         self.host_depth = depth
         self.frame = self._framed(depth, member, weight)
-        self.facing = self._facing(depth, member)
+        self.facing, self.facing_guessed = self._facing(depth, member)
         self.images, self.member, self.weight = (self._tensor(a) for a in (images, member, weight))
         self.depth = self._tensor(depth / self.frame.scale)
         self.facing_map = self._tensor(self.facing)
@@ -240,16 +241,18 @@ class Views:
         radius = float(np.median([np.linalg.norm(place - c) * extent for c, extent in sizes]))
         return Frame(place, 1.3 * _ROOM * radius)
 
-    def _facing(self, depth: Float32, member: Float32) -> Float32:
-        """(T, H, W) cosine of the measured surface's normal and the ray, 1 where it is not known."""
-        facing = np.ones(depth.shape, np.float32)
+    def _facing(self, depth: Float32, member: Float32) -> tuple[Float32, Bool]:
+        """(T, H, W) cosine of the measured surface's normal and the ray, 1 where nothing was measured, and
+        where it is a guess: at the rims of what was measured."""
+        facing, guessed = np.ones(depth.shape, np.float32), np.zeros(depth.shape, np.bool_)
         for t in range(len(depth)):
             known = (depth[t] > 0) & (member[t] > _CERTAIN)
             points, normal, whole = measured_surface(depth[t], known, self.cameras.intrinsics[t])
             length = np.linalg.norm(points, axis=-1)
             cosine = np.abs((normal * points).sum(-1)) / np.maximum(length, 1e-12)
-            facing[t] = np.where(whole, cosine, np.where(known, 0.7, 1.0)).clip(_STEEPEST, 1)
-        return facing
+            facing[t] = np.where(whole, cosine, np.where(known, 0.7, 1.0)).clip(STEEPEST, 1)
+            guessed[t] = known & ~whole
+        return facing, guessed
 
     def _given_normals(self, details: dict[str, Any]) -> Tensor | None:
         """(T, H, W, 3) normals in camera axes, 0 = unknown, of the pictures as they train."""
