@@ -162,14 +162,17 @@ class SplatomyEndoscopyWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             self.panel.engine.ensure(lambda: self.logic.actions.make_masks(self.parameters, propagate, told))
 
     def _confirm(self) -> None:
-        self.logic.actions.confirm(self.parameters.browser, everything=False)
-        self.ui.maskLabel.text = self.logic.actions.review_text(self.parameters.browser)
+        self._confirmed(everything=False)
 
     def _confirm_all(self) -> None:
         if slicer.util.confirmYesNoDisplay(
             _("Confirm the masks of all frames? Only do so after looking at them.")
         ):
-            self.logic.actions.confirm(self.parameters.browser, everything=True)
+            self._confirmed(everything=True)
+
+    def _confirmed(self, everything: bool) -> None:
+        with slicer.util.tryWithErrorDisplay(_("The masks could not be confirmed.")):
+            self.logic.actions.confirm(self.parameters.browser, everything)
             self.ui.maskLabel.text = self.logic.actions.review_text(self.parameters.browser)
 
     def _save_masks(self) -> None:
@@ -178,20 +181,21 @@ class SplatomyEndoscopyWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             self.ui.maskLabel.text = _("The masks of {count} frames were saved.").format(count=count)
 
     def _to_stack(self) -> None:
-        browser = self.parameters.browser
-        self._stack = self.logic.actions.to_stack(browser)
-        volume, segmentation = self._stack
-        self._edit(segmentation, volume)
-        slicer.util.setSliceViewerLayers(background=volume, fit=True)
-        self.panel.update()
+        with slicer.util.tryWithErrorDisplay(_("The masks cannot be shown as a stack.")):
+            volume, segmentation = self._stack = self.logic.actions.to_stack(self.parameters.browser)
+            self._edit(segmentation, volume)
+            slicer.util.setSliceViewerLayers(background=volume, fit=True)
+            self.panel.update()
 
     def _from_stack(self) -> None:
         browser = self.parameters.browser
-        self.logic.actions.from_stack(browser, self._stack)
-        self._stack = None
-        self._edit(self.logic.actions.mask_node(browser), self.logic.actions.picture_node(browser))
-        slicer.util.setSliceViewerLayers(background=self.logic.actions.picture_node(browser), fit=True)
-        self.panel.update()
+        with slicer.util.tryWithErrorDisplay(_("The masks could not be taken from the stack.")):
+            self.logic.actions.from_stack(browser, self._stack)
+            self._stack = None
+            picture = self.logic.actions.picture_node(browser)
+            self._edit(self.logic.actions.mask_node(browser), picture)
+            slicer.util.setSliceViewerLayers(background=picture, fit=True)
+            self.panel.update()
 
 
 class SplatomyEndoscopyLogic(ScriptedLoadableModuleLogic):

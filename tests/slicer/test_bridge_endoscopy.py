@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import slicer
+import vtk
 
 from splatomy.io.case import open_case as engine_open_case
 from splatomy.io.mesh import read_mesh
@@ -100,6 +101,97 @@ def test_a_stack_of_all_frames_gives_the_same_masks(scene: Any, loaded: bridge_c
     wider[3] = 1
     slicer.util.updateSegmentBinaryLabelmapFromArray(wider, segmentation, segment, volume)
     assert bridge_masks.read_stack(segmentation, masks.shape)[3].all()
+
+
+SURFACE, LABELMAP = "Closed surface", "Binary labelmap"
+
+
+def only_surface(segmentation: Any) -> None:
+    """As the Segmentations module does when the closed surface is made the source and the rest removed."""
+    content = segmentation.GetSegmentation()
+    # Slicer's smoothing takes the corners of masks away; without it the surface is the mask's outline.
+    content.SetConversionParameter("Smoothing factor", "0.0")
+    assert content.CreateRepresentation(SURFACE)
+    content.SetSourceRepresentationName(SURFACE)
+    content.RemoveRepresentation(LABELMAP)
+
+
+def with_part(segmentation: Any, kind: str, data: Any) -> None:
+    """The segmentation's only segment has only those data."""
+    content = segmentation.GetSegmentation()
+    content.RemoveAllSegments()
+    content.SetSourceRepresentationName(kind)
+    segment = slicer.vtkSegment()
+    segment.SetName("forceps")
+    segment.AddRepresentation(kind, data)
+    content.AddSegment(segment, "forceps")
+
+
+def ball(centre: tuple[float, float, float], radius: float) -> Any:
+    """A closed surface in RAS."""
+    source = vtk.vtkSphereSource()
+    source.SetCenter(*centre)
+    source.SetRadius(radius)
+    source.SetThetaResolution(64)
+    source.SetPhiResolution(64)
+    source.Update()
+    return source.GetOutput()
+
+
+def test_masks_that_are_closed_surfaces_only_are_read_as_their_pixels(
+    scene: Any, loaded: bridge_case.Loaded
+) -> None:
+    sequence = loaded.nodes["masks"]
+    before, _ = bridge_masks.read_masks(sequence, (52, 64))
+    assert before[2].any()
+    only_surface(sequence.GetNthDataNode(2))
+    segment = sequence.GetNthDataNode(2).GetSegmentation().GetNthSegment(0)
+    found, _ = bridge_masks.read_masks(sequence, (52, 64))
+    assert np.array_equal(found, before)
+    assert segment.GetRepresentation(LABELMAP) is None, "reading changed the scene"
+    # A moving disc: where pixels of different frames touch at corners only, surfaces are ambiguous.
+    rows, columns = np.mgrid[:52, :64]
+    discs = np.stack([np.hypot(rows - 20 - 2 * t, columns - 30) < 12 for t in range(8)])
+    _, stack = bridge_masks.stack_masks(scene, loaded.nodes["browser"], discs, "clip")
+    only_surface(stack)
+    assert np.array_equal(bridge_masks.read_stack(stack, discs.shape), discs)
+
+
+@pytest.mark.parametrize("radius", [10.0, 4000.0])
+def test_a_surface_larger_than_the_pictures_is_cropped_to_them(
+    loaded: bridge_case.Loaded, radius: float
+) -> None:
+    """Pixel (x, y) lies at RAS (-x, -y, 0)."""
+    sequence = loaded.nodes["masks"]
+    with_part(sequence.GetNthDataNode(5), SURFACE, ball((-60.0, -26.0, 0.0), radius))
+    found, _ = bridge_masks.read_masks(sequence, (52, 64))
+    rows, columns = np.mgrid[:52, :64]
+    inside = (columns - 60) ** 2 + (rows - 26) ** 2
+    assert found[5][inside < (radius - 0.5) ** 2].all()
+    assert not found[5][inside > (radius + 0.5) ** 2].any()
+
+
+def test_a_segment_that_gives_no_pixels_is_said_and_is_no_empty_mask(loaded: bridge_case.Loaded) -> None:
+    sequence = loaded.nodes["masks"]
+    beside = ball((-30.0, -26.0, 200.0), 10.0)
+    just_beside = ball((-30.0, -26.0, 10.2), 10.0)
+    sheet = vtk.vtkPlaneSource()
+    sheet.SetOrigin(-10.0, -10.0, 0.0)
+    sheet.SetPoint1(-40.0, -10.0, 0.0)
+    sheet.SetPoint2(-10.0, -40.0, 0.0)
+    sheet.Update()
+    # Slicer has no rule that makes anything of contours; those come with an extension.
+    for kind, data in (
+        (SURFACE, beside),
+        (SURFACE, just_beside),
+        (SURFACE, sheet.GetOutput()),
+        ("Planar contour", ball((-30.0, -26.0, 0.0), 10.0)),
+    ):
+        with_part(sequence.GetNthDataNode(5), kind, data)
+        with pytest.raises(UnusableFile, match=f'"forceps" at time .* s cannot .* its {kind.lower()}'):
+            bridge_masks.read_masks(sequence, (52, 64))
+    with_part(sequence.GetNthDataNode(5), SURFACE, vtk.vtkPolyData())
+    assert not bridge_masks.read_masks(sequence, (52, 64))[0][5].any(), "nothing was drawn there"
 
 
 def test_masks_go_back_into_the_case_that_the_engine_reads(case: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import slicer
+import vtk
 
 from application import Application, opened, waited
 
@@ -65,3 +66,43 @@ def test_a_clip_from_the_file_to_the_result(app: Application, clip: Path, tmp_pa
     assert loaded.nodes["mesh"].GetDisplayNode().GetActiveScalarName() == "RGB"
     ui.saveBundleButton.click()
     assert (app.folder / "chosen.mrb").stat().st_size > 0
+
+
+def test_a_mask_that_cannot_be_read_is_said_at_every_button(
+    app: Application, clip: Path, tmp_path: Path
+) -> None:
+    from SplatomyLib import bridge_inputs
+
+    widget = opened("SplatomyEndoscopy")
+    ui, parameters = widget.ui, widget.parameters
+    parameters.outputFolder = tmp_path / "runs"
+    parameters.inputPath = clip
+    ui.loadButton.click()
+    waited(widget, lambda: parameters.browser is not None)
+    browser = parameters.browser
+    item = bridge_inputs.parts_of(browser)["masks"].GetNthDataNode(4)
+    content = item.GetSegmentation()
+    content.RemoveAllSegments()
+    content.SetSourceRepresentationName("Closed surface")
+    beside = vtk.vtkSphereSource()
+    beside.SetCenter(500.0, 0.0, 0.0)
+    beside.Update()
+    segment = slicer.vtkSegment()
+    segment.SetName("forceps")
+    segment.AddRepresentation("Closed surface", beside.GetOutput())
+    content.AddSegment(segment, "forceps")
+    runs = len(widget.session.logic.runs)
+    for name in ("confirmButton", "confirmAllButton", "stackButton", "proposeButton", "applyButton"):
+        getattr(ui, name).click()
+        assert 'The segment "forceps"' in app.shown[-1], name
+    assert len(widget.session.logic.runs) == runs
+    assert item.GetAttribute("Splatomy.ReviewState") != "confirmed"
+
+    # The same, said by the engine's answer, when a person breaks a mask while it works.
+    content.RemoveAllSegments()
+    ui.proposeButton.click()
+    content.AddSegment(segment, "forceps")
+    waited(widget, lambda: 'The segment "forceps"' in ui.maskLabel.text)
+    content.RemoveAllSegments()
+    ui.proposeButton.click()
+    waited(widget, lambda: "frames confirmed" in ui.maskLabel.text)

@@ -46,7 +46,11 @@ def picture_shape(browser: Any) -> tuple[int, int]:
 
 
 def masks_of_input(browser: Any) -> tuple[np.ndarray, list[str]]:
-    """Masks (T, H, W), True = hidden, and review states, as they are in the scene now."""
+    """Masks (T, H, W), True = hidden, and review states, as they are in the scene now.
+
+    Raises:
+        UnusableFile: a segment cannot be brought onto the pixels.
+    """
     return bridge_masks.read_masks(parts_of(browser)["masks"], picture_shape(browser))
 
 

@@ -14,11 +14,12 @@ from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 from SplatomyLib.bridge_frames import add_to_browser, new_sequence, picture_of
 from SplatomyLib.bridge_nodes import ROLE, add_node, mark, vtk_matrix
 from SplatomyLib.casefile import CONFIRMED, EDITED
-from SplatomyLib.geometry import World, index_value, picture_from_pixels
+from SplatomyLib.files import UnusableFile
+from SplatomyLib.geometry import World, applied, index_value, picture_from_pixels
 
 SEGMENT = "hidden"
 STATE = "Splatomy.ReviewState"
-_LABELMAP = "Binary labelmap"
+_LABELMAP, _SURFACE = "Binary labelmap", "Closed surface"
 # Slicer's own tag, so that the Segment Editor's table shows the review.
 _STATUS = "Segmentation.Status"
 _STATUS_OF = {"untouched": "notstarted", "proposed": "inprogress", "propagated": "inprogress",
@@ -64,29 +65,93 @@ def show_editable(scene: Any, browser: Any, sequence: Any) -> Any:
 
 
 def read_masks(sequence: Any, shape: tuple[int, int]) -> tuple[np.ndarray, list[str]]:
-    """Masks (T, H, W), True = hidden, and review states of a sequence of segmentations."""
-    count = sequence.GetNumberOfDataNodes()
-    nodes = [sequence.GetNthDataNode(i) for i in range(count)]
-    masks = [read_mask(node, shape) for node in nodes]
-    states = [node.GetAttribute(STATE) or EDITED for node in nodes]
-    return np.stack(masks) if masks else np.zeros((0, *shape), bool), states
+    """Masks (T, H, W), True = hidden, and review states of a sequence of segmentations.
+
+    Raises:
+        UnusableFile: a segment cannot be brought onto the pixels.
+    """
+    masks = np.zeros((sequence.GetNumberOfDataNodes(), *shape), bool)
+    nodes = [sequence.GetNthDataNode(i) for i in range(len(masks))]
+    for number, node in enumerate(nodes):
+        masks[number] = _union(node, (1, *shape), moment_of(sequence, number))[0]
+    return masks, [node.GetAttribute(STATE) or EDITED for node in nodes]
 
 
-def read_mask(segmentation: Any, shape: tuple[int, int]) -> np.ndarray:
-    """The union of all segments, (H, W), True = hidden, on the pixels of pictures of that size."""
-    mask = np.zeros(shape, bool)
+def moment_of(sequence: Any, number: int) -> str:
+    """Where in a sequence an item is, in the words of the browser's panel, for messages."""
+    return f"at {sequence.GetIndexName()} {sequence.GetNthIndexValue(number)} {sequence.GetIndexUnit()}"
+
+
+def mask_of_segment(content: Any, number: int, shape: tuple[int, int, int], place: str = "") -> np.ndarray:
+    """Where one segment is, (T, H, W), on the pixels of pictures of that size, frame numbers along k.
+
+    A segment without a labelmap, such as one whose source is a closed surface, is converted; the scene is
+    left as it is. place: says in messages which segmentation it is.
+
+    Raises:
+        UnusableFile: it has something that cannot become pixels of the pictures.
+    """
+    segment = content.GetNthSegment(number)
+    image, label = segment.GetRepresentation(_LABELMAP), segment.GetLabelValue()
+    # Slicer leaves an empty labelmap behind where it could not convert a surface.
+    if image is None or (image.IsEmpty() and content.GetSourceRepresentationName() != _LABELMAP):
+        made = _rasterised(segment, shape, place)
+        if made is None:
+            return np.zeros(shape, bool)
+        image, label = made.GetRepresentation(_LABELMAP), made.GetLabelValue()
+    return np.zeros(shape, bool) if image.IsEmpty() else _in_box(image, label, shape)
+
+
+def _rasterised(segment: Any, shape: tuple[int, int, int], place: str) -> Any:
+    """A segment of its own with the labelmap of one that has none, None for one without any content."""
+    kinds: list[str] = []
+    segment.GetContainedRepresentationNames(kinds)
+    filled = [kind for kind in kinds if segment.GetRepresentation(kind).GetNumberOfPoints()]
+    if not filled:
+        return None
+    part, alone = slicer.vtkSegment(), slicer.vtkSegmentation()
+    for kind in filled:
+        part.AddRepresentation(kind, segment.GetRepresentation(kind))
+    alone.SetSourceRepresentationName(_SURFACE if _SURFACE in filled else filled[0])
+    alone.AddSegment(part, SEGMENT)
+    converter = slicer.vtkSegmentationConverter
+    alone.SetConversionParameter(
+        converter.GetReferenceImageGeometryParameterName(), converter.SerializeImageGeometry(_grid(shape))
+    )
+    # Else the labelmap is as large as the surface, whatever that is.
+    rule = slicer.vtkClosedSurfaceToBinaryLabelmapConversionRule
+    alone.SetConversionParameter(rule.GetCropToReferenceImageGeometryParameterName(), "1")
+    # Slicer's converter ends the program when it is to crop a surface beside the pictures.
+    if (
+        alone.CreateRepresentation(_SURFACE)
+        and _is_over(part.GetRepresentation(_SURFACE), shape)
+        and alone.CreateRepresentation(_LABELMAP)
+        and not part.GetRepresentation(_LABELMAP).IsEmpty()
+        and _in_box(part.GetRepresentation(_LABELMAP), part.GetLabelValue(), shape).any()
+    ):
+        return part
+    raise UnusableFile(
+        f'The segment "{segment.GetName()}" {place} cannot be used as a mask: expected a binary labelmap, '
+        f"or a closed surface that crosses the pictures; its {filled[0].lower()} gives no pixel of them. "
+        "Paint it with the Segment Editor, or remove the segment, and try again."
+    )
+
+
+def _is_over(surface: Any, shape: tuple[int, int, int]) -> bool:
+    """True if the box of a surface reaches over a pixel's middle of pictures (T, H, W)."""
+    box = np.array(surface.GetBounds()).reshape(3, 2).T
+    places = applied(np.linalg.inv(picture_from_pixels()), box)
+    low, high = np.ceil(places.min(0)), np.floor(places.max(0))
+    return bool((np.maximum(low, 0) <= np.minimum(high, np.array(shape[::-1]) - 1)).all())
+
+
+def _union(segmentation: Any, shape: tuple[int, int, int], place: str) -> np.ndarray:
+    """All segments together, (T, H, W)."""
+    out = np.zeros(shape, bool)
     content = segmentation.GetSegmentation()
     for number in range(content.GetNumberOfSegments()):
-        mask |= mask_of_segment(content.GetNthSegment(number), shape)
-    return mask
-
-
-def mask_of_segment(segment: Any, shape: tuple[int, int]) -> np.ndarray:
-    """Where one segment is, (H, W), on the pixels of pictures of that size."""
-    image = segment.GetRepresentation(_LABELMAP)
-    if image is None or image.IsEmpty():
-        return np.zeros(shape, bool)
-    return _in_box(image, segment.GetLabelValue(), (1, *shape))[0]
+        out |= mask_of_segment(content, number, shape, place)
+    return out
 
 
 def mask_item(mask: np.ndarray, state: str, name: str) -> Any:
@@ -127,15 +192,12 @@ def stack_masks(scene: Any, browser: Any, masks: np.ndarray, name: str) -> tuple
 
 
 def read_stack(segmentation: Any, shape: tuple[int, int, int]) -> np.ndarray:
-    """Masks (T, H, W) of a segmentation of ``stack_masks``."""
-    out = np.zeros(shape, bool)
-    content = segmentation.GetSegmentation()
-    for number in range(content.GetNumberOfSegments()):
-        segment = content.GetNthSegment(number)
-        image = segment.GetRepresentation(_LABELMAP)
-        if image is not None and not image.IsEmpty():
-            out |= _in_box(image, segment.GetLabelValue(), shape)
-    return out
+    """Masks (T, H, W) of a segmentation of ``stack_masks``.
+
+    Raises:
+        UnusableFile: a segment cannot be brought onto the pixels.
+    """
+    return _union(segmentation, shape, "of all frames")
 
 
 def _grey(picture: np.ndarray) -> np.ndarray:
@@ -167,11 +229,17 @@ def add_segment(segmentation: Any, masks: np.ndarray, part: Part = _HIDDEN) -> N
     content.AddSegment(segment, part.identifier)
 
 
+def _grid(shape: tuple[int, int, int]) -> Any:
+    """The geometry of pictures (T, H, W), without values."""
+    grid = slicer.vtkOrientedImageData()
+    grid.SetDimensions(shape[2], shape[1], shape[0])
+    grid.SetImageToWorldMatrix(vtk_matrix(picture_from_pixels()))
+    return grid
+
+
 def _in_box(image: Any, label: int, shape: tuple[int, int, int]) -> np.ndarray:
     """Where a labelmap has the label, on a grid of pictures (T, H, W); the labelmap may be cropped."""
-    reference = slicer.vtkOrientedImageData()
-    reference.SetDimensions(shape[2], shape[1], shape[0])
-    reference.SetImageToWorldMatrix(vtk_matrix(picture_from_pixels()))
+    reference = _grid(shape)
     reference.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
     same = slicer.vtkOrientedImageData()
     resample = slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage

@@ -10,7 +10,15 @@ import numpy as np
 import slicer
 
 from SplatomyLib.bridge_frames import distinct_times, new_sequence, read_picture, write_mask
-from SplatomyLib.bridge_masks import STATE, Part, add_segment, mask_of_segment, set_state, show_editable
+from SplatomyLib.bridge_masks import (
+    STATE,
+    Part,
+    add_segment,
+    mask_of_segment,
+    moment_of,
+    set_state,
+    show_editable,
+)
 from SplatomyLib.bridge_nodes import ROLE
 from SplatomyLib.casefile import EDITED
 from SplatomyLib.files import UnusableFile
@@ -65,6 +73,9 @@ def read_view_masks(sequence: Any, shape: tuple[int, int]) -> tuple[np.ndarray, 
     """Masks (T, H, W) of the object and of what is left out, on pictures of that size.
 
     Segments that a person added count as left out.
+
+    Raises:
+        UnusableFile: a segment cannot be brought onto the pixels.
     """
     count = sequence.GetNumberOfDataNodes()
     wanted, left_out = (np.zeros((count, *shape), bool) for _ in range(2))
@@ -73,12 +84,16 @@ def read_view_masks(sequence: Any, shape: tuple[int, int]) -> tuple[np.ndarray, 
         for index in range(content.GetNumberOfSegments()):
             is_object = content.GetNthSegmentID(index) == OBJECT.identifier
             masks = wanted if is_object else left_out
-            masks[number] |= mask_of_segment(content.GetNthSegment(index), shape)
+            masks[number] |= mask_of_segment(content, index, (1, *shape), moment_of(sequence, number))[0]
     return wanted, left_out
 
 
 def are_changed(sequence: Any, shape: tuple[int, int]) -> bool:
-    """True if the masks are no longer those that were loaded."""
+    """True if the masks are no longer those that were loaded.
+
+    Raises:
+        UnusableFile: a segment cannot be brought onto the pixels.
+    """
     return sequence.GetAttribute(_CHECK) != _check(*read_view_masks(sequence, shape))
 
 

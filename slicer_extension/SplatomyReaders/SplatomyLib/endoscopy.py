@@ -76,13 +76,19 @@ class EndoscopyActions(Actions):
         return case_of_input(parameters.browser) or Path(parameters.outputFolder) / f"{source.stem}.splatomy"
 
     def make_masks(self, parameters: Any, propagate: bool, told: Any) -> Any:
-        """Has the engine propose masks, or carry the reviewed ones on; a person's masks are saved before."""
+        """Has the engine propose masks, or carry the reviewed ones on; a person's masks are saved before.
+
+        Raises:
+            UnusableFile: the masks in the scene cannot be read or saved.
+        """
         browser = parameters.browser
         case = self.case_folder(parameters)
         if case_of_input(browser) is not None:
             save_input_masks(browser)
             words = ["masks", str(case), "--out", str(case)]
         else:
+            # What cannot be kept afterwards is said before the engine works.
+            masks_of_input(browser)
             words = ["masks", browser.GetAttribute(INPUT), "--out", str(case), *self.words(parameters)]
         if propagate:
             words.append("--propagate")
@@ -91,21 +97,29 @@ class EndoscopyActions(Actions):
             if run.job.state is not State.DONE:
                 told(run.job.text(self._session.logic.now_s()))
                 return
-            browser.SetAttribute(CASE, str(case))
-            opened = open_case(case)
-            masks, states = opened.masks.copy(), list(opened.states)
-            mine, my_states = masks_of_input(browser)
-            # What a person painted before there was a case, or while the engine worked.
-            kept = changed_frames(browser)
-            for number in kept:
-                masks[number], states[number] = mine[number], my_states[number]
-            take_masks(slicer.mrmlScene, browser, masks, states)
-            remember_masks(browser)
-            if kept:
-                save_input_masks(browser)
-            told(self.review_text(browser))
+            try:
+                self._take_proposals(browser, case)
+            except UnusableFile as error:
+                told(str(error))
+            else:
+                told(self.review_text(browser))
 
         return self._session.logic.command(_("Masks"), words, over)
+
+    def _take_proposals(self, browser: Any, case: Path) -> None:
+        """Brings the engine's masks into the scene, but not over those that a person painted meanwhile."""
+        mine, my_states = masks_of_input(browser)
+        # Painted before there was a case, or while the engine worked.
+        kept = changed_frames(browser)
+        opened = open_case(case)
+        masks, states = opened.masks.copy(), list(opened.states)
+        for number in kept:
+            masks[number], states[number] = mine[number], my_states[number]
+        take_masks(slicer.mrmlScene, browser, masks, states)
+        browser.SetAttribute(CASE, str(case))
+        remember_masks(browser)
+        if kept:
+            save_input_masks(browser)
 
     def review_text(self, browser: Any) -> str:
         """How far the review is."""
@@ -116,7 +130,12 @@ class EndoscopyActions(Actions):
         )
 
     def confirm(self, browser: Any, everything: bool) -> None:
-        """Marks the shown frame's mask, or those of all frames, as right."""
+        """Marks the shown frame's mask, or those of all frames, as right.
+
+        Raises:
+            UnusableFile: a mask cannot be read; none is marked.
+        """
+        masks_of_input(browser)
         sequence = parts_of(browser)["masks"]
         set_state(self.mask_node(browser), "confirmed")
         if everything:
