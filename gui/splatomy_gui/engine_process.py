@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -20,6 +21,7 @@ from PyQt6.QtCore import QObject, pyqtSignal
 
 from splatomy.errors import InputError
 from splatomy.io.atomic import write_json
+from splatomy_gui.abstract import AbstractQt
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_LINE = 1 << 20
@@ -48,7 +50,7 @@ def own_session() -> dict[str, Any]:
     return {"start_new_session": True}
 
 
-class EngineLink(QObject):
+class EngineLink(QObject, metaclass=AbstractQt):
     """Events from an engine and commands to it. ``take`` empties what ``news`` announced.
 
     Many events between two looks of the GUI thread make one ``news``, so that a talkative engine cannot
@@ -76,9 +78,9 @@ class EngineLink(QObject):
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    @abstractmethod
     def _listen(self) -> None:
         """What the thread does."""
-        raise NotImplementedError
 
     def take(self) -> list[Event]:
         """The events since the last call."""
@@ -88,13 +90,13 @@ class EngineLink(QObject):
             taken.append(self._events.popleft())
         return taken
 
+    @abstractmethod
     def send(self, command: Mapping[str, Any]) -> None:
         """Passes a command on; never waits."""
-        raise NotImplementedError
 
+    @abstractmethod
     def leave(self) -> None:
         """Stops listening; a detached engine goes on."""
-        raise NotImplementedError
 
     def _put(self, line: bytes) -> None:
         """One line of the engine; what is no event is counted and logged, never more."""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from splatomy_gui import engine_process
-from splatomy_gui.engine_process import FollowedEngine, LaunchedEngine
+from splatomy_gui.engine_process import EngineLink, FollowedEngine, LaunchedEngine
 from splatomy_gui.worker import Job, JobPlan, JobState
 
 
@@ -150,3 +150,12 @@ def test_the_thread_ends_with_the_engine(qtbot: Any, tmp_path: Path, monkeypatch
         os.kill(link.pid, signal.SIGKILL)
     assert told.args == [-9]
     qtbot.waitUntil(lambda: link.wait(0.0), timeout=120_000)
+
+
+def test_a_link_that_lacks_its_verbs_cannot_be_made(qtbot: Any) -> None:
+    class Deaf(EngineLink):
+        def _listen(self) -> None:
+            """Hears nothing."""
+
+    with pytest.raises(TypeError, match=r"leave.*send"):
+        Deaf()  # type: ignore[abstract]

@@ -47,6 +47,29 @@ def test_film_through_kept_cameras(page: Any, window: Any, qtbot: Any, tmp_path:
     assert np.allclose(view.pose.position, away)
 
 
+def test_a_film_that_cannot_be_written_ends(page: Any, window: Any, qtbot: Any) -> None:  # noqa: F811
+    view, session = page.scene_view, window.session
+    qtbot.keyClick(window, Qt.Key.Key_B, CONTROL)
+    first = view.pose
+    away = tuple(-1.5 * v for v in first.position)
+    view.set_pose(CameraPose(away, first.focal_point, first.view_up, first.view_angle_deg))
+    qtbot.keyClick(window, Qt.Key.Key_B, CONTROL)
+    exports = session.result.path.parent / "exports"
+    exports.write_text("a file where the folder should be")
+    qtbot.mouseClick(page.cameras.list.film_button, LEFT)
+    dialog = page.cameras.dialog
+    qtbot.waitUntil(dialog.isVisible, timeout=LONG_MS)
+    dialog.duration.setValue(5)
+    qtbot.mouseClick(dialog.ok_button, LEFT)
+    qtbot.waitUntil(lambda: bool(window.dialogs), timeout=LONG_MS)
+    window.dialogs[-1].close()
+    qtbot.waitUntil(lambda: np.allclose(view.pose.position, away), timeout=LONG_MS)
+    # Nothing goes on moving the camera.
+    view.set_pose(first)
+    qtbot.wait(100)
+    assert np.allclose(view.pose.position, first.position)
+
+
 def test_pictures_of_view_and_window_are_saved(
     page: Any,  # noqa: F811
     window: Any,

@@ -160,6 +160,19 @@ def test_one_clock_moves_every_layer(page: Any, window: Any, qtbot: Any) -> None
     assert np.array_equal(page.scene.vertices, plane(80.0).vertices_mm)
 
 
+def test_a_frame_that_cannot_be_read_does_not_stop_the_others(page: Any, window: Any, qtbot: Any) -> None:
+    clock = window.session.clock
+    # As a full disk leaves it behind.
+    (page.content.pictures.run / "renders" / "frame_0003_depth.png").write_bytes(b"")
+    clock.show(3)
+    qtbot.waitUntil(lambda: bool(window.dialogs), timeout=LONG_MS)
+    window.dialogs[-1].close()
+    assert page.moment.pictures is None, "nothing of another moment may be measured"
+    clock.show(4)
+    qtbot.waitUntil(lambda: page.moment.pictures is not None, timeout=LONG_MS)
+    assert page.moment.pictures.frame == 4 and page.moment.pictures.rendered[0, 0, 0] == 104
+
+
 def test_colours_and_their_scale(page: Any, window: Any, qtbot: Any) -> None:
     clock = window.session.clock
     # There is no reference mesh of a clip.

@@ -50,3 +50,26 @@ def test_highlights_and_the_rim_are_marked_kept_and_taken_back(
     for number in range(len(before)):
         np.testing.assert_array_equal(session.review.hidden(number), before.hidden(number))
     assert session.review.frames[0].specular is None and session.review.never_seen() is None
+
+
+def test_no_mark_is_lost_while_an_earlier_one_is_put_into_all_frames(
+    window: Any, qtbot: Any, tiny_clip: Path
+) -> None:
+    page = open_masks(window, qtbot, tiny_clip)
+    session, editor = page.session, page.editor
+    before = session.review
+    editor.label = "outside"
+    # The rim goes into every frame on another thread; who is quicker has drawn twice more by then.
+    editor.area([(0, 0), (8, 0), (8, 8), (0, 8)], hides=True)
+    editor.area([(50, 40), (60, 40), (60, 48), (50, 48)], hides=True)
+    editor.label = "occluder"
+    editor.area([(20, 20), (30, 20), (30, 30), (20, 30)], hides=True)
+    qtbot.waitUntil(lambda: not session.tasks.running, timeout=LONG_MS)
+    rim = session.review.never_seen()
+    assert rim is not None and rim[4, 4] and rim[44, 55] and not rim[25, 25]
+    assert session.review.hidden(0)[25, 25]
+    for _ in range(3):
+        qtbot.keyClick(window, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    for number in range(len(before)):
+        np.testing.assert_array_equal(session.review.hidden(number), before.hidden(number))
+    assert session.review.never_seen() is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from PyQt6.QtWidgets import (
 
 from splatomy.errors import InputError
 from splatomy.io.options import InputOptions
+from splatomy_gui.abstract import AbstractQt
 from splatomy_gui.inputs import Inspection, Kind, inspect
 from splatomy_gui.panels.page import Page, Shell
 from splatomy_gui.widgets.basics import DropArea, NameLabel, button, card, label, row, scrolled
@@ -63,7 +65,7 @@ class FactsTable(QTableWidget):
             self.setItem(number, 1, item)
 
 
-class LoadPage(Page):
+class LoadPage(Page, metaclass=AbstractQt):
     """Left: what was dropped and what is known of it. Right: options, and the button that opens it."""
 
     drop_title = ""
@@ -124,13 +126,13 @@ class LoadPage(Page):
     def write_options(self, options: InputOptions) -> None:
         """Shows options in the form."""
 
+    @abstractmethod
     def takes(self, kind: Kind) -> bool:
         """True if inputs of that kind are opened here."""
-        raise NotImplementedError
 
+    @abstractmethod
     def facts_of(self, inspection: Inspection) -> list[tuple[str, str]]:
         """What to tell of an input, by name."""
-        raise NotImplementedError
 
     def show_inspection(self, inspection: Inspection) -> None:
         """Shows more than the facts, if there is more."""

@@ -80,7 +80,9 @@ class CameraDesk(QObject):
         self.close()
         recorder = self._recorder = Recorder(self._view, film, self)
         work = partial(_written, out, recorder.pictures, film)
-        self._session.tasks.start("The film cannot be written", work, self._wrote)
+        task = self._session.tasks.start("The film cannot be written", work, self._wrote)
+        # Nobody takes pictures any more that nobody writes.
+        task.failed.connect(recorder.stop)
         self.told.emit("The view is being recorded.")
 
     def close(self) -> None:
@@ -118,10 +120,11 @@ class Recorder(QObject):
         self._timer.start(_BREATH_MS)
 
     def stop(self) -> None:
-        """Records no further."""
+        """Records no further; the view looks as before."""
         if self._timer.isActive():
             self._timer.stop()
             self.pictures.put(None)
+            self._view.set_pose(self._before)
 
     def _step(self) -> None:
         view, film = self._view, self._film

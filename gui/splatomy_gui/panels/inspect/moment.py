@@ -46,11 +46,11 @@ class MomentPictures(QObject):
 
     def clear(self) -> None:
         """Another result, or none."""
-        self.pictures, self._reading = None, None
+        self._reading = None
         self.novel.drop()
-        for view in (self.picture_view, self.depth_view, self.novel_view):
-            view.set_pictures(None, None)
-            view.set_hatch(None)
+        self._show_none()
+        self.novel_view.set_pictures(None, None)
+        self.novel_view.set_hatch(None)
 
     # -- the frame on show -----------------------------------------------------------------------
 
@@ -62,20 +62,31 @@ class MomentPictures(QObject):
         frame, time_s = clock.frame, clock.time_s
         asked = self._reading = (content.pictures.run, frame)
 
-        def done(pictures: FramePictures) -> None:
+        def ended(pictures: FramePictures | None) -> None:
             if self._reading != asked:
                 return
             self._reading = None
-            if self._scene.content is content and clock.frame == frame:
+            if self._scene.content is not content or clock.frame != frame:
+                self.want_frame()
+            elif pictures is not None:
                 self._show(content, pictures)
             else:
-                self.want_frame()
+                # Those of another moment would be taken for this one's.
+                self._show_none()
 
-        self._session.tasks.start(
+        task = self._session.tasks.start(
             "The pictures of a frame cannot be read",
             lambda: content.pictures.read(frame, time_s, frames),
-            done,
+            ended,
         )
+        # The window tells; the next frame may be readable.
+        task.failed.connect(lambda _: ended(None))
+
+    def _show_none(self) -> None:
+        self.pictures = None
+        for view in (self.picture_view, self.depth_view):
+            view.set_pictures(None, None)
+            view.set_hatch(None)
 
     def _show(self, content: TissueContent, pictures: FramePictures) -> None:
         self.pictures = pictures

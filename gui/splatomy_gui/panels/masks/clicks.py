@@ -64,8 +64,8 @@ class SmartClicks(QObject):
         self._session, self._editor = session, editor
         self._model: ClickSegmenter | None = None
         self._loaded: tuple[str, ...] = ()
-        self._embedding: tuple[int, Embedding] | None = None
-        self._hint: tuple[Clicks, Any] | None = None
+        self._embedding: tuple[Frames, int, Embedding] | None = None
+        self._hint: tuple[Frames, Clicks, Any] | None = None
         self.clicks = Clicks()
         self._found: tuple[Clicks, Mask] | None = None
         self.busy = False
@@ -220,25 +220,27 @@ class SmartClicks(QObject):
         picture = frames.picture(clicks.frame)
         colour = picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, -1)
         if by_model:
-            return self._by_model(colour, clicks)
+            return self._by_model(frames, colour, clicks)
         from splatomy.prepare.masks import clicked_object
 
         inside = [(x, y) for x, y, on_object in clicks.marks() if on_object]
         return clicked_object(colour, inside, [(x, y) for x, y, on_object in clicks.marks() if not on_object])
 
-    def _by_model(self, colour: Any, clicks: Clicks) -> Mask:
+    def _by_model(self, frames: Frames, colour: Any, clicks: Clicks) -> Mask:
         model = self._ready_model()
-        if self._embedding is None or self._embedding[0] != clicks.frame:
-            self._embedding = clicks.frame, model.embed(colour)
+        # A case that was closed meanwhile has frames of the same numbers.
+        embedding = self._embedding
+        if embedding is None or embedding[0] is not frames or embedding[1] != clicks.frame:
+            embedding = self._embedding = frames, clicks.frame, model.embed(colour)
         points = [(float(x), float(y)) for x, y, _ in clicks.marks()]
         labels = [int(on_object) for _, _, on_object in clicks.marks()]
         logits = None
         if self._hint is not None:
-            earlier, answer = self._hint
-            begun = clicks.places[: len(earlier.places)] == earlier.places
+            seen, earlier, answer = self._hint
+            begun = seen is frames and clicks.places[: len(earlier.places)] == earlier.places
             logits = answer if begun and earlier.frame == clicks.frame else None
-        product = model.mask(self._embedding[1], points, labels, logits)
-        self._hint = clicks, product.logits
+        product = model.mask(embedding[2], points, labels, logits)
+        self._hint = frames, clicks, product.logits
         return np.asarray(product.mask, dtype=bool)
 
     def _paths(self) -> tuple[str, str]:

@@ -41,8 +41,11 @@ class MaskEditor(QObject):
             self.apply(text, make, self.label)
 
     def _mark_everywhere(self, text: str, make: Make, frame: int | None = None) -> None:
-        """The rim of the picture is the same in all frames."""
-        session, review = self._session, self._session.review
+        """The rim of the picture is the same in all frames.
+
+        It is made again should a mask change meanwhile.
+        """
+        session, review, folder = self._session, self._session.review, self._session.folder
         frame = session.clock.frame if frame is None else frame
 
         def work() -> Task[MaskReview]:
@@ -52,8 +55,12 @@ class MaskEditor(QObject):
             return (yield from marked_everywhere(review, marked, hides))
 
         def done(product: MaskReview) -> None:
-            if session.case is not None and session.review is review:
+            if session.folder != folder:
+                return
+            if session.review is review:
                 session.push(ReviewCommand(session, product, f"{text} outside, all frames"))
+            else:
+                self._mark_everywhere(text, make, frame)
 
         session.tasks.start(f"{text} failed", work, done)
 
