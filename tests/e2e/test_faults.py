@@ -216,21 +216,31 @@ def test_unusable_input_gets_one_sentence(
 
 
 @pytest.mark.parametrize(
-    ("spoil", "word"),
+    ("spoil", "lacking", "word"),
     [
-        (lambda c: first_frames(c, [0], [0]), "at least 2 frames"),
-        (lambda c: first_frames(c, [0, 1], [0, 0]), ""),
-        (lambda c: (c / "transforms.json").unlink(), "--geometry"),
-        (lambda c: shutil.copy(c / "mask_run.nii.gz", c / "fill_run.nii.gz"), "brighter than the noise"),
+        (lambda c: first_frames(c, [0], [0]), "a second frame", "at least 2 frames"),
+        (lambda c: first_frames(c, [0, 1], [0, 0]), None, ""),
+        (lambda c: (c / "transforms.json").unlink(), "--geometry", "--geometry"),
+        (
+            lambda c: shutil.copy(c / "mask_run.nii.gz", c / "fill_run.nii.gz"),
+            None,
+            "brighter than the noise",
+        ),
     ],
     ids=["one frame", "one direction", "no geometry", "no contrast"],
 )
 def test_readable_input_that_cannot_be_reconstructed(
-    spoil: Spoil, word: str, case: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    spoil: Spoil,
+    lacking: str | None,
+    word: str,
+    case: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     spoil(case)
-    assert main(["inspect", str(case)]) == 0
-    capsys.readouterr()
+    assert main(["inspect", str(case)]) == (0 if lacking is None else 2)
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("lacking for")]
+    assert len(told) == (lacking is not None) and (lacking or "") in "".join(told)
     assert main(["reconstruct", str(case), "--out", str(tmp_path / "run"), *QUICK]) == 2
     assert word in one_sentence(capsys.readouterr().err)
 

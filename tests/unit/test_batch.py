@@ -7,6 +7,7 @@ import io
 import json
 import os
 import sys
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from splatomy.batch.working import Outcome, Work, done_before, newest_progress
 from splatomy.cli.batch import exit_code
 from splatomy.cli.main import main
 from splatomy.errors import InputError, MissingBackendError
-from splatomy.events import finish
+from splatomy.events import Progress, finish
 from splatomy.io.atomic import write_json
 
 
@@ -163,6 +164,49 @@ def test_finished_runs_are_known_and_others_never_taken_for_them(tmp_path: Path)
         done_before(Work(Case("a", other.case.source, seed=8), Share(), other.out))
     failed = begun(tmp_path / "5", "failed")
     assert not done_before(Work(Case("a", failed.case.source, seed=8), Share(), failed.out))
+
+
+class OneCase:
+    """An engine that runs one case at a time and begins the first by a clock that was just set back."""
+
+    def __init__(self) -> None:
+        self._works: Sequence[Work] = ()
+        self._polled = False
+
+    def has_gpus(self) -> bool:
+        return False
+
+    def start(self, works: Sequence[Work]) -> int:
+        self._works = works
+        write_json(works[0].job, {"begun": True})
+        os.utime(works[0].job, (0, 0))
+        return 1
+
+    def poll(self, timeout_s: float) -> list[Outcome]:
+        polled, self._polled = self._polled, True
+        return [Outcome(work.case.name, "done") for work in self._works] if polled else []
+
+    def stop(self) -> list[Outcome]:
+        return []
+
+
+def test_a_clock_that_is_set_does_not_change_what_runs(tmp_path: Path) -> None:
+    cases = [Case(name, tmp_path / f"{name}.mp4") for name in ("first", "second", "third")]
+    for case in cases:
+        case.source.write_bytes(b"no video")
+    out = tmp_path / "out"
+    batch = Batch(BatchRequest(cases, out), OneCase)
+    # Those of before, which were written when the clock was ahead.
+    for made in batch.works[1:]:
+        write_json(made.job, {"begun": "before"})
+        os.utime(made.job, (4e9, 4e9))
+    write_json(out / "batch.json", {"contract": 1})
+    seen = []
+    for event in batch.run():
+        if isinstance(event, Progress) and event.stage == "cases":
+            seen.append([work.case.name for work in batch.running()])
+            assert all(batch.running_s(made) >= 0 for made in batch.works)
+    assert seen == [["first"], []]
 
 
 def test_the_newest_progress_is_read_past_a_broken_line(tmp_path: Path) -> None:

@@ -52,8 +52,9 @@ class Batch:
         ]
         self.eta_s: float | None = None
         self.at_a_time = 1
-        self.began = time.time()
         self._connect = connect
+        self._jobs_before: dict[str, tuple[int, ...] | None] = {}
+        self._seen_s: dict[str, float] = {}
 
     def run(self) -> Task[Table]:
         """The table of results, which is written as results.csv and results.html too.
@@ -85,7 +86,21 @@ class Batch:
     def running(self) -> list[Work]:
         """The cases that were begun in this batch and have no outcome, as their job files tell."""
         # Cases are begun in order, so that those that run are among the first that are left.
-        return [work for work in self.left()[: 2 * self.at_a_time + 8] if _begun_since(work, self.began)]
+        works = [work for work in self.left()[: 2 * self.at_a_time + 8] if self._is_begun(work)]
+        for work in works:
+            self._seen_s.setdefault(work.case.name, time.monotonic())
+        return works
+
+    def running_s(self, work: Work) -> float:
+        """Seconds since a case was first seen to run; 0 if it never was."""
+        now = time.monotonic()
+        return now - self._seen_s.get(work.case.name, now)
+
+    def _is_begun(self, work: Work) -> bool:
+        """True once the job file is another than the one from before this batch, if there was any."""
+        # Not by its time: clocks are set while a batch runs, and a cluster's differ.
+        stamp, name = _stamp(work.job), work.case.name
+        return stamp is not None and name in self._jobs_before and stamp != self._jobs_before[name]
 
     def _skip_finished(self) -> Task[None]:
         total, due = len(self.works), time.monotonic()
@@ -128,6 +143,7 @@ class Batch:
             if work.case.name not in self.outcomes:
                 look = partial(share_of, work.case, gpus_there, self.request.cpus)
                 share = yield from beside("shares", number, total, look)
+                self._jobs_before[work.case.name] = _stamp(work.job)
                 self.works[number] = replace(work, share=share)
 
     def _take(self, outcome: Outcome) -> Task[None]:
@@ -170,11 +186,13 @@ def _check_folder(out: Path) -> None:
         )
 
 
-def _begun_since(work: Work, moment: float) -> bool:
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    """What differs between two contents that were written to a path, each by a file put in its place."""
     try:
-        return work.job.stat().st_mtime >= moment
+        state = path.stat()
     except OSError:
-        return False
+        return None
+    return state.st_ino, state.st_mtime_ns, state.st_size
 
 
 def _time_left_s(wanted_s: dict[str, float], outcomes: dict[str, Outcome], passed_s: float) -> float | None:

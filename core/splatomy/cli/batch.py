@@ -155,7 +155,7 @@ class _LiveTable:
         for work in running[:_SHOWN]:
             progress = newest_progress(work.run)
             step = f"{progress['step']}/{progress['total']}" if progress else ""
-            passed = _duration(time.time() - work.job.stat().st_mtime)
+            passed = _duration(batch.running_s(work))
             grid.add_row(Text(work.case.name), Text(str(progress.get("stage", "starts"))), step, passed)
         if len(running) > _SHOWN:
             grid.add_row(f"and {len(running) - _SHOWN} more", "", "", "")

@@ -26,7 +26,7 @@ def _own_capture(folder: RunFolder, arguments: Namespace) -> Task[Capture | None
     """
     if is_tissue_truth(arguments.truth) or "views" in folder.record():
         return None
-    if arguments.truth.is_dir() and not (arguments.truth / "projections.npy").exists():
+    if arguments.truth.exists() and not (arguments.truth / "projections.npy").exists():
         text = "The truth has no projections.npy: held-out views are not measured."
         yield Notice("info", "views-skipped", text)
         return None

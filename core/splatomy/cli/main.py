@@ -258,7 +258,7 @@ def build_parser() -> argparse.ArgumentParser:
     add.add_argument("run", type=Path)
     add.add_argument(
         "--truth", type=Path,
-        help="folder with vessels.nii.gz, rgb/, mesh.ply, ...; endonerf, stereomis: the data set",
+        help="folder with vessels.nii.gz, rgb/, mesh.ply, ..., or a volume; endonerf, stereomis: the data",
     )  # fmt: skip
     add.add_argument("--input", type=Path, help="the run's input if it moved, for the held-out views")
     add.add_argument(

@@ -16,18 +16,16 @@ from splatomy.engine.loading import load_scene
 from splatomy.engine.own_input import recorded_options
 from splatomy.engine.surface_evaluation import SURFACE_PROTOCOLS, surface_figures
 from splatomy.engine.tissue_evaluation import tissue_figures
+from splatomy.engine.volume_evaluation import read_any_truth, volume_figures
 from splatomy.errors import InputError
 from splatomy.events import Notice, Progress, Task
 from splatomy.io.dsa import Window
 from splatomy.io.mesh import read_mesh
 from splatomy.io.options import InputOptions
 from splatomy.io.run import RunFolder
-from splatomy.io.truth import Truth, read_truth
 from splatomy.io.truth_endoscopy import is_tissue_truth
-from splatomy.io.volume import read_volume
 from splatomy.metrics.image import image_metrics, psnr_minmax, ssim_minmax
 from splatomy.metrics.surface import surface_metrics, vertex_metrics
-from splatomy.metrics.volume import recall_by_radius, time_error_s, volume_metrics, volume_rmse
 
 
 def evaluate(
@@ -58,11 +56,13 @@ def evaluate(
             f"{folder.path.name} holds no volume, since its run is {folder.record().get('state')}: expected "
             "a finished one. Start it again, or go on with --resume."
         )
-    truth = read_truth(truth_path)
+    truth = read_any_truth(truth_path)
     found: dict[str, Any] = {}
     yield Progress("evaluate", 0, 3)
-    if truth.label is not None:
-        found |= yield from beside("evaluate", 0, 3, partial(_volume_figures, folder, truth))
+    if truth.label is not None or truth.volume is not None:
+        figures, notices = yield from beside("evaluate", 0, 3, partial(volume_figures, folder, truth))
+        found |= figures
+        yield from notices
     yield Progress("evaluate", 1, 3)
     mesh_file = folder.path / "meshes" / "mesh.ply"
     if truth.mesh is not None and mesh_file.exists():
@@ -77,8 +77,8 @@ def evaluate(
         yield from _image_figures(folder, truth.projections, capture, protocol, found)
     if not found:
         raise InputError(
-            f"{truth_path.name} holds nothing to compare this run with: expected vessels.nii.gz, mesh.ply or "
-            "projections.npy. Give the truth folder that belongs to the input."
+            f"{truth_path.name} holds nothing to compare this run with: expected vessels.nii.gz, "
+            "volume.nii.gz, mesh.ply or projections.npy. Give the truth folder that belongs to the input."
         )
     yield Progress("evaluate", 3, 3)
     return {key: _plain(value) for key, value in found.items()}
@@ -87,34 +87,6 @@ def evaluate(
 def _plain(value: Any) -> Any:
     number = float(value)
     return number if np.isfinite(number) else None
-
-
-def _volume_figures(folder: RunFolder, truth: Truth) -> dict[str, Any]:
-    if truth.label is None:
-        return {}
-    volume = read_volume(folder.path / "volumes" / "volume.nii.gz")
-    if volume.values.shape != truth.label.values.shape:
-        raise InputError(
-            f"The run's volume has {volume.values.shape} voxels, the truth {truth.label.values.shape}: "
-            "expected the same grid. Evaluate against the truth of this run's input."
-        )
-    label_file = folder.path / "volumes" / "vessels.nii.gz"
-    label = read_volume(label_file).values if label_file.exists() else np.zeros_like(volume.values)
-    found: dict[str, Any] = volume_metrics(volume.values, label, truth.label.values)
-    if truth.volume is not None:
-        found["volume_rmse_per_mm"] = volume_rmse(volume.values, truth.volume.values)
-    if truth.points_mm is not None and truth.radius_mm is not None:
-        found["recall_thin"] = recall_by_radius(
-            label, volume.affine_mm, truth.points_mm, truth.radius_mm, below_mm=0.5
-        )
-        found["recall_all"] = recall_by_radius(
-            label, volume.affine_mm, truth.points_mm, truth.radius_mm, below_mm=np.inf
-        )
-    arrival_file = folder.path / "volumes" / "arrival_s.nii.gz"
-    if truth.arrival is not None and arrival_file.exists():
-        arrival = read_volume(arrival_file).values
-        found["arrival_error_s"] = time_error_s(arrival, truth.arrival.values, truth.label.values > 0)
-    return found
 
 
 def _as_opened(projections: np.ndarray, options: InputOptions) -> np.ndarray:

@@ -156,7 +156,7 @@ def _mask_of(request: VolumeRequest, volume: Volume, has_times: bool, notices: l
         return None
     if request.meaning == "auto" and (has_times or request.threshold is not None):
         return None
-    classes = _classes(volume.values)
+    classes = mask_classes(volume.values)
     if request.meaning == "mask":
         if not (volume.values > 0).any():
             raise InputError(
@@ -176,7 +176,7 @@ def _mask_of(request: VolumeRequest, volume: Volume, has_times: bool, notices: l
     return volume
 
 
-def _classes(values: NDArray[np.float32]) -> int | None:
+def mask_classes(values: NDArray[np.float32]) -> int | None:
     """The number of classes above 0 of what looks like a label mask, else None.
 
     A mask holds few whole numbers from 0 upwards, and mostly 0.

@@ -32,12 +32,12 @@ from splatomy.engine.resuming import check_same_input, check_same_settings, loss
 from splatomy.engine.still_running import PreparedViews, prepare_views, still_metrics
 from splatomy.engine.surface_products import make_surface_products, surface_report
 from splatomy.engine.tissue_products import make_tissue_products, tissue_report
+from splatomy.engine.volume_evaluation import label_on, read_any_truth
 from splatomy.errors import InputError
 from splatomy.events import Checkpoint, Event, Notice, Progress, Snapshot, Task, event_json
 from splatomy.io.atomic import write_json
 from splatomy.io.endoscopy import EndoscopyInput
 from splatomy.io.run import RunFolder, check_run_path, prepare_run
-from splatomy.io.truth import read_truth
 from splatomy.io.views import Views, write_views
 from splatomy.io.volume import write_volume
 from splatomy.method import MethodSpec, find_method, make_config
@@ -285,8 +285,8 @@ class _Job:
         found = yield from self._evaluated(capture, "4drgs")
         truth_label = None
         if self.request.truth is not None:
-            truth = read_truth(self.request.truth).label
-            truth_label = None if truth is None else (truth.values > 0).astype(np.uint8)
+            truth = read_any_truth(self.request.truth).label
+            truth_label = None if truth is None else label_on(made.vessels.volume.grid, truth)
         if self.request.products.report:
             extras = {
                 **self._told({**metrics, **found}),

@@ -208,6 +208,15 @@ class ViewReport:
 
 
 @dataclass(frozen=True)
+class Lack:
+    """What a reconstruction needs and runs do not have; the options that can give it, and which runs."""
+
+    what: str
+    options: tuple[str, ...]
+    views: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class InputReport:
     """What an input is and what is wrong with it; holds nothing that identifies a patient."""
 
@@ -216,6 +225,7 @@ class InputReport:
     problems: tuple[str, ...]
     usable: bool
     patient_fields: bool = False
+    lacking: tuple[Lack, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The report as a JSON object of the command line's contract."""
@@ -226,6 +236,10 @@ class InputReport:
             "usable": self.usable,
             "views": views,
             "problems": list(self.problems),
+            "lacking": [
+                {"what": lack.what, "options": list(lack.options), "views": list(lack.views)}
+                for lack in self.lacking
+            ],
             "patient_fields": "present: not shown" if self.patient_fields else "none",
         }
 
@@ -248,6 +262,11 @@ class InputReport:
             out.append(f"intensity: {v.intensity}")
         if self.patient_fields:
             out.append("patient fields present: not shown")
+        for lack in self.lacking:
+            some = 0 < len(lack.views) < len(self.views)
+            where = f" of view {', '.join(map(str, lack.views))}" if some else ""
+            give = f"; give it with {' or '.join(lack.options)}" if lack.options else ""
+            out.append(f"lacking for a reconstruction: {lack.what}{where}{give}")
         out += [f"note: {p}" if self.usable else f"problem: {p}" for p in self.problems]
         return out
 
@@ -306,11 +325,13 @@ def inspect_input(
     problems = [p for s in sources for p in s.problems]
     usable = True
     views = []
+    runs: list[DsaInput] = []
     for source in sources:
         mask = _mask_text(source)
         try:
             window_of(source, options)
             run = load_source(source, options)
+            runs.append(run)
             problems += run.problems
             if run.mask_frames:
                 mask = _own_frames(len(run.mask_frames))
@@ -319,7 +340,37 @@ def inspect_input(
             problems.append(str(error))
         views.append(_view_report(source, mask, options))
     patient = any(bool(s.details.get("patient_fields")) for s in sources)
-    return InputReport(kind, tuple(views), tuple(dict.fromkeys(problems)), usable, patient)
+    lacking = _lacking(sources, runs)
+    if lacking and usable:
+        usable = _may_be_volume(where, sources[0], options)
+        if usable:
+            problems.append(
+                "As a run of frames it cannot be reconstructed as it is; if it is a finished volume, "
+                "`splatomy vessels` takes it."
+            )
+    return InputReport(kind, tuple(views), tuple(dict.fromkeys(problems)), usable, patient, lacking)
+
+
+def _lacking(sources: list[DsaSource], runs: list[DsaInput]) -> tuple[Lack, ...]:
+    """What reconstructing all the runs together lacks. runs: those that could be read, all or some."""
+    found = []
+    if nowhere := tuple(n for n, source in enumerate(sources) if source.cameras is None):
+        found.append(Lack("geometry (angles and distances, or matrices)", ("--geometry FILE",), nowhere))
+    if len(runs) == len(sources):
+        bare = tuple(n for n, run in enumerate(runs) if run.mask is None and not run.already_subtracted)
+        if bare:
+            options = ("--mask FILE", "--mask-frames N,...", "--already-subtracted")
+            found.append(Lack("frames without contrast", options, bare))
+        if sum(len(run.fill_run) for run in runs) < 2:
+            found.append(Lack("a second frame", (), ()))
+    return tuple(found)
+
+
+def _may_be_volume(path: Path, source: DsaSource, options: InputOptions) -> bool:
+    """True if a file of volume format may be no run of frames but what was made of one."""
+    stacks = {name.lower() for name in CASE_STACKS}
+    plain = path.is_file() and has_volume_suffix(path) and path.name.lower().split(".")[0] not in stacks
+    return plain and source.cameras is None and not options.of_angiography
 
 
 def _mask_text(source: DsaSource) -> str:

@@ -323,7 +323,9 @@ def check_geometry(run: DsaInput) -> list[str]:
     if np.delete(steps, [f - 1 for f in first if f > 0]).min(initial=1.0) <= 0:
         raise InputError("The frame times do not increase; expected each later than the last: correct them.")
     if run.cameras is None:
-        problems.append("The acquisition geometry is unknown: give a geometry file before reconstructing.")
+        problems.append(
+            "The acquisition geometry is unknown, and a reconstruction needs it: give --geometry FILE."
+        )
         return problems
     angles = np.degrees(gantry_angles_rad(run.cameras))
     if len(angles) == 1:

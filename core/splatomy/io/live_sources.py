@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -17,14 +18,15 @@ from splatomy.io.options import InputOptions
 __all__ = ["LiveFrame", "LiveSource", "Rate", "SourceInfo", "open_live_source"]
 
 _CAMERA, _FOLDER = "camera:", "folder:"
-_STILL_GROWING_S = 3.0
+_WATCHED_S = 3.0
+_LOOK_EVERY_S = 0.2
 
 
 def open_live_source(text: str, options: InputOptions, rate: Rate = "real") -> LiveSource:
     """The source that ``text`` names, ready to be read.
 
-    A path to a recording of any known layout is played; a folder that is empty or got a picture in the last
-    three seconds, and every one named as folder:PATH, is followed while it grows. camera:K is a camera by
+    A path to a recording of any known layout is played; a folder that is empty or gets a picture within three
+    seconds, and every one named as folder:PATH, is followed while it grows. camera:K is a camera by
     its number (camera:K+L: two eyes) or name. rtsp://... is network video, opened only because it is named.
 
     Raises:
@@ -47,6 +49,23 @@ def open_live_source(text: str, options: InputOptions, rate: Rate = "real") -> L
 
 
 def _grows(folder: Path) -> bool:
-    """True if a plain folder of pictures got one just now."""
-    now_s = time.time()
-    return any(now_s - path.stat().st_mtime < _STILL_GROWING_S for path in picture_files(folder))
+    """True if a plain folder of pictures gets one, or more of one, while it is watched."""
+    # The times of the files alone do not tell: they are by a clock that may be set, or another machine's.
+    before = _content(folder)
+    until = time.monotonic() + _WATCHED_S
+    while before and time.monotonic() < until:
+        time.sleep(_LOOK_EVERY_S)
+        if _content(folder) != before:
+            return True
+    return False
+
+
+def _content(folder: Path) -> dict[str, tuple[int, int]]:
+    """Size and time of change of the pictures in a folder."""
+    found = {}
+    for path in picture_files(folder):
+        # One that is put in its place under another name, or taken away, meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            state = path.stat()
+            found[path.name] = (state.st_size, state.st_mtime_ns)
+    return found

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from splatomy.errors import InputError
 from splatomy.io.frame_source import Frame, FrameSource
+from splatomy.io.video_end import breaks_off
 
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".vob", ".ts", ".mts", ".m2ts"),
@@ -75,6 +76,7 @@ def video_source(path: Path, frame_time_s: float | None = None) -> FrameSource:
             index, num_packets = _scan(container, stream)
             announced_s = _announced_s(container, stream)
             announced = int(stream.frames)
+            container_name = container.format.name
             rate = float(stream.average_rate or stream.guessed_rate or 0)
             tick_s = float(stream.time_base)
             codec = stream.codec_context.name
@@ -97,10 +99,12 @@ def video_source(path: Path, frame_time_s: float | None = None) -> FrameSource:
     times, known, assumed = _times(index, tick_s, rate, frame_time_s)
     problems = []
     reached_s = times[-1] + (3 * float(np.median(np.diff(times))) if len(times) > 1 else 0.5)
-    if num_packets < announced or reached_s < 0.9 * announced_s:
+    is_short = num_packets < announced or reached_s < 0.9 * announced_s
+    if is_short or breaks_off(path, container_name):
+        why = "fewer than its header announces" if is_short else "and its last packet lacks its end"
         problems.append(
             f"The video is damaged or cut off: {index.count} frames over {times[-1]:.1f} s can be reached, "
-            "fewer than its header announces; these are used."
+            f"{why}; these are used."
         )
     found = [f"{codec} video of {index.count} frames, {width}x{height} px, {times[-1]:.2f} s"]
     if quarter:

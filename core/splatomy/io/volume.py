@@ -182,6 +182,28 @@ def _image(values: NDArray[Any], affine_mm: NDArray[np.float64]) -> sitk.Image:
     return image
 
 
+def resampled(volume: Volume, grid: Grid, *, nearest: bool = False) -> NDArray[np.float32]:
+    """The values at the voxel centres of another grid, (I, J, K); NaN where the volume has no voxel.
+
+    nearest: those of the nearest voxel, for labels and for values with unknown (NaN) neighbours; else they
+    are interpolated linearly between eight voxels.
+    """
+    image = _image(volume.values, volume.affine_mm)
+    place = _image(np.broadcast_to(np.uint8(0), (1, 1, 1)), grid.affine_mm)
+    made = sitk.Resample(
+        image,
+        [int(n) for n in grid.shape],
+        sitk.Transform(3, sitk.sitkIdentity),
+        sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear,
+        place.GetOrigin(),
+        place.GetSpacing(),
+        place.GetDirection(),
+        float("nan"),
+        sitk.sitkFloat32,
+    )
+    return np.ascontiguousarray(sitk.GetArrayViewFromImage(made).transpose(2, 1, 0))
+
+
 def write_image(path: Path | str, image: sitk.Image) -> None:
     """Writes an ITK image atomically, compressed where the format can."""
     with atomic_path(path) as temporary:

@@ -68,9 +68,17 @@ _KNOWN: dict[str, MetricText] = {
     "tracked_share": MetricText("", "higher", "Share of the taken frames whose camera was found."),
     "paused_share": MetricText("", "", "Share of the taken frames without tissue: dark, smoke, outside."),
     "relocalisations": MetricText("", "", "How often the camera was found again after it was lost."),
+    "breath_period_s": MetricText(
+        "s", "", "Breath that was last found: motion with this period was told to be the tissue's."
+    ),
     "volume_rmse_per_mm": MetricText(
         "1/mm", "lower", "Typical error of the attenuation values over all voxels."
     ),
+    "compared_voxels": MetricText("", "", "Voxels of the truth's own grid that were compared."),
+    "truth_voxel_mm": MetricText("mm", "", "Longest edge of the truth's voxels, on which it was compared."),
+    "overlap_truth_share": MetricText("", "", "Share of the truth's volume that lies in the run's."),
+    "overlap_run_share": MetricText("", "", "Share of the run's volume that lies in the truth's."),
+    "overlap_vessel_share": MetricText("", "", "Share of the true vessels that lies in the run's volume."),
     "volume_psnr": MetricText("dB", "higher", "Agreement of the attenuation values over all voxels."),
     "depth_mae_mm": MetricText("mm", "lower", "Mean absolute depth error."),
     "depth_rmse_mm": MetricText("mm", "lower", "Typical depth error; large errors weigh more."),

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 
 from splatomy.cli.main import main
-from splatomy.io.volume import read_volume
+from splatomy.io.volume import read_volume, write_volume
+from splatomy.metrics.volume import dice, time_error_s, volume_metrics
+from splatomy.scene import Volume
 
 QUICK = ["--set", "steps=150", "--set", "num_start=1500"]
 
@@ -62,6 +66,111 @@ def test_the_own_input_is_found_again(
     captured = capsys.readouterr()
     assert "psnr" not in json.loads(captured.out.strip().splitlines()[-1])
     assert "has changed" in captured.err and "--input" in captured.err
+
+
+def evaluated(run: Path, truth: Path, capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, float], str]:
+    """The figures of a run, and what was told beside them."""
+    capsys.readouterr()
+    assert main(["evaluate", str(run), "--truth", str(truth), "--json"]) == 0
+    captured = capsys.readouterr()
+    return json.loads(captured.out.strip().splitlines()[-1]), " ".join(captured.err.split())
+
+
+def turned(values: np.ndarray) -> np.ndarray:
+    """The last axis comes first and runs backwards."""
+    return np.ascontiguousarray(values[:, :, ::-1].transpose(2, 0, 1))
+
+
+def write_turned(path: Path, volume: Volume, start: tuple[int, int, int], step: int) -> None:
+    """Every step-th voxel from an index on as NIfTI in RAS with its axes in another order, as a CT has them.
+
+    Half of its extent along the first axis lies beyond the volume: 0 there.
+    """
+    values = volume.values[start[0] :: step, start[1] :: step, start[2] :: step]
+    values = np.concatenate([values, np.zeros_like(values)])
+    affine = volume.affine_mm.copy()
+    affine[:3, 3] += affine[:3, :3] @ np.array(start)
+    affine[:3, :3] *= step
+    affine[:3, 3] += affine[:3, 2] * (values.shape[2] - 1)
+    affine[:, :3] = affine[:, [2, 0, 1]] * [-1, 1, 1]
+    nibabel.save(nibabel.Nifti1Image(turned(values), np.diag([-1.0, -1, 1, 1]) @ affine), path)
+
+
+def test_truth_on_another_grid_is_compared_there(
+    finished: Path, tiny_case: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its voxels are some of the run's here, so the figures follow from these without interpolation."""
+    label = read_volume(tiny_case / "truth" / "vessels.nii.gz")
+    density = read_volume(tiny_case / "truth" / "volume.nii.gz")
+    start = (1, 2, 0)
+    part = tuple(slice(first, None, 2) for first in start)
+    write_turned(tmp_path / "vessels.nii.gz", label, start, 2)
+    write_turned(tmp_path / "volume.nii.gz", density, start, 2)
+    found, told = evaluated(finished, tmp_path, capsys)
+
+    run = turned(read_volume(finished / "volumes" / "volume.nii.gz").values[part])
+    own = turned(read_volume(finished / "volumes" / "vessels.nii.gz").values[part])
+    expected = volume_metrics(run, own, turned(label.values[part]))
+    assert expected["dice_best"] > 0.3 and expected["dice_own"] > 0
+    for name, figure in expected.items():
+        assert found[name] == pytest.approx(figure, rel=1e-3), name
+    expected_rmse = float(np.sqrt(np.mean((run.astype(float) - turned(density.values[part])) ** 2)))
+    assert found["volume_rmse_per_mm"] == pytest.approx(expected_rmse, rel=1e-4)
+    assert found["compared_voxels"] == run.size and found["overlap_vessel_share"] == 1
+    assert found["overlap_truth_share"] == pytest.approx(0.5)
+    assert found["overlap_run_share"] == pytest.approx(8 * run.size / label.values.size)
+    assert "50.0% of the truth" in told and "axes of its C-arm" in told
+
+
+def test_one_true_volume_needs_no_folder(
+    finished: Path, tiny_case: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    label = read_volume(tiny_case / "truth" / "vessels.nii.gz")
+    known, _ = evaluated(finished, tiny_case / "truth", capsys)
+    write_volume(tmp_path / "scan.nrrd", label)
+    found, told = evaluated(finished, tmp_path / "scan.nrrd", capsys)
+    assert found["dice_own"] == known["dice_own"] and "overlap_run_share" not in found
+    assert "projections.npy" in told
+    # A volume in Hounsfield units holds no attenuation, and no mask either.
+    write_volume(tmp_path / "scan.mha", Volume(1000 * label.values - 1000, label.affine_mm))
+    assert main(["evaluate", str(finished), "--truth", str(tmp_path / "scan.mha")]) == 2
+    assert "-1000 to 0" in capsys.readouterr().err
+
+
+def test_each_true_volume_may_have_its_grid(
+    finished: Path, tiny_case: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Here a smaller label and arrival times of the whole."""
+    label = read_volume(tiny_case / "truth" / "vessels.nii.gz")
+    affine = label.affine_mm.copy()
+    affine[:3, 3] += affine[:3, :3] @ [2, 0, 1]
+    write_volume(tmp_path / "vessels.nii.gz", Volume(label.values[2:-3, :, 1:], affine))
+    shutil.copy(tiny_case / "truth" / "arrival_s.nii.gz", tmp_path)
+    found, _ = evaluated(finished, tmp_path, capsys)
+    inside = np.zeros(label.values.shape, bool)
+    inside[2:-3, :, 1:] = label.values[2:-3, :, 1:] > 0
+    own, true = (read_volume(f / "arrival_s.nii.gz") for f in (finished / "volumes", tiny_case / "truth"))
+    assert found["arrival_error_s"] == pytest.approx(time_error_s(own.values, true.values, inside))
+
+
+def test_voxels_of_another_place_are_not_paired(
+    finished: Path, tiny_case: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As many voxels as the run has do not make a truth lie where the run lies."""
+    label = read_volume(tiny_case / "truth" / "vessels.nii.gz")
+    affine = label.affine_mm.copy()
+    affine[0, 3] += 10 * affine[0, 0]
+    write_volume(tmp_path / "vessels.nii.gz", Volume(label.values, affine))
+    found, _ = evaluated(finished, tmp_path, capsys)
+    assert found["overlap_truth_share"] == pytest.approx(1 - 10 / label.values.shape[0])
+    own = read_volume(finished / "volumes" / "vessels.nii.gz").values
+    assert found["dice_own"] == pytest.approx(dice(own[10:], label.values[:-10]), abs=1e-3)
+
+    affine[0, 3] += 1000
+    write_volume(tmp_path / "vessels.nii.gz", Volume(label.values, affine))
+    assert main(["evaluate", str(finished), "--truth", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "does not overlap" in error and "Traceback" not in error
 
 
 def test_a_finished_run_is_not_overwritten(

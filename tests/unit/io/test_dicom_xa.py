@@ -46,7 +46,8 @@ def test_round_trip(tmp_path, enhanced):
     np.testing.assert_allclose(back.cameras.project(POINTS)[0], expected.project(POINTS)[0], atol=1e-4)
     assert back.intensity == "linear" and back.times_known and back.mirrored
     report = inspect_input(tmp_path / "run.dcm")
-    assert report.usable and report.patient_fields
+    # Frames of noise: none is without contrast, which a reconstruction would need.
+    assert [lack.what for lack in report.lacking] == ["frames without contrast"] and report.patient_fields
     assert report.views[0].primary_deg == pytest.approx((-100, 100), abs=1e-4)
     assert report.views[0].secondary_deg == pytest.approx((5, 5), abs=1e-4)
     assert report.views[0].pixel_mm == pytest.approx((0.4, 0.5))
@@ -167,7 +168,11 @@ def test_missing_geometry_still_opens(tmp_path):
     factor = opened(tmp_path, make(sad_mm=None), EstimatedRadiographicMagnificationFactor=1.6)
     assert factor.cameras is not None
     np.testing.assert_allclose(np.linalg.norm(factor.cameras.centres_mm, axis=1), 750)
-    assert inspect_input(tmp_path / "run.dcm").usable
+    subtracted = InputOptions(already_subtracted=True)
+    assert inspect_input(tmp_path / "run.dcm", subtracted).usable
+    opened(tmp_path, make(sad_mm=None))
+    report = inspect_input(tmp_path / "run.dcm", subtracted)
+    assert not report.usable and [lack.options for lack in report.lacking] == [("--geometry FILE",)]
 
 
 def test_mask_and_fill_runs_are_paired(tmp_path):

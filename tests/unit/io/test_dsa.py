@@ -291,7 +291,40 @@ def test_warnings(tmp_path, tiny):
     (folder / "transforms.json").unlink()
     run = open_input(folder)
     assert run.cameras is None and any("geometry is unknown" in p for p in run.problems)
-    assert inspect_input(folder).usable
+
+
+def test_a_report_names_what_a_reconstruction_lacks(tmp_path, tiny):
+    folder = write(tmp_path / "case", tiny)
+    whole = inspect_input(folder)
+    assert whole.usable and not whole.lacking and whole.as_json()["lacking"] == []
+    (folder / "transforms.json").unlink()
+    report = inspect_input(folder)
+    assert not report.usable
+    (lack,) = report.as_json()["lacking"]
+    assert "matrices" in lack["what"] and lack["options"] == ["--geometry FILE"] and lack["views"] == [0]
+    (line,) = [text for text in report.lines() if text.startswith("lacking")]
+    assert "geometry" in line and "--geometry" in line and "view" not in line
+
+    (folder / "mask_run.nii.gz").unlink()
+    save(folder / "fill_run.nii.gz", np.full_like(tiny.fill, 0.5) + tiny.fill)
+    names = [lack.options[0] for lack in inspect_input(folder).lacking]
+    assert names == ["--geometry FILE", "--mask FILE"]
+    subtracted = inspect_input(folder, InputOptions(already_subtracted=True))
+    assert [lack.options for lack in subtracted.lacking] == [("--geometry FILE",)]
+
+    # A file in a volume's format may also be a finished volume, which lacks nothing.
+    (folder / "fill_run.nii.gz").rename(tmp_path / "head.nii.gz")
+    volume = inspect_input(tmp_path / "head.nii.gz")
+    assert volume.usable and len(volume.lacking) == 2
+    assert any("splatomy vessels" in problem for problem in volume.problems)
+    assert not inspect_input(tmp_path / "head.nii.gz", InputOptions(already_subtracted=True)).usable
+
+
+def test_one_frame_lacks_a_second(tmp_path, tiny):
+    folder = write(tmp_path / "case", tiny)
+    report = inspect_input(folder, InputOptions(frames=(3, 4, None)))
+    assert not report.usable and [lack.what for lack in report.lacking] == ["a second frame"]
+    assert "lacking for a reconstruction: a second frame" in report.lines()
 
 
 def test_not_an_input(tmp_path):

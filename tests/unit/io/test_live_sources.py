@@ -1,7 +1,9 @@
 """Live sources: one interface, bounded memory, honest counts, and no waiting for ever."""
 
 import json
+import os
 import socket
+import threading
 import time
 
 import cv2
@@ -162,6 +164,31 @@ def test_a_growing_folder_gives_whole_files_in_order_and_counts_the_rest(tmp_pat
     assert [f.index for f in frames] == [8, 9, 10, 11]
     assert frames[-1].time_s == pytest.approx(11 / 25)
     assert source.dropped == 1 and any("out of order" in p for p in source.problems)
+
+
+@pytest.mark.parametrize("clock_s", [0, 4e9], ids=["clock behind", "clock ahead"])
+def test_a_folder_grows_by_what_happens_to_it_not_by_the_clock(tmp_path, clock_s):
+    """The machine that writes it may have another time, and a clock may be set."""
+
+    def write(number):
+        # Put in its place at once, with the time of a clock that is wrong by decades.
+        partial = tmp_path / f"{number}.part"
+        partial.write_bytes(png(pictures[number]))
+        os.utime(partial, (clock_s, clock_s))
+        partial.rename(tmp_path / "in" / f"{number:06d}.png")
+
+    (tmp_path / "in").mkdir()
+    pictures = panning(3, H, W)
+    write(0)
+    write(1)
+    finished = open_live_source(str(tmp_path / "in"), InputOptions(), "max")
+    assert finished.describe().frames == 2 and len(taken(finished)) == 2
+    later = threading.Timer(0.5, write, [2])
+    later.start()
+    growing = open_live_source(str(tmp_path / "in"), InputOptions(), "max")
+    later.join()
+    assert growing.describe().frames is None
+    assert [frame.index for frame in taken(growing)] == [0, 1, 2]
 
 
 def test_a_growing_folder_with_depth_and_poses_that_grow_too(tmp_path):

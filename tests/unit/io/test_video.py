@@ -186,6 +186,29 @@ def test_unusable_files_in_one_sentence(tmp_path):
         opened(tmp_path / "a.mp4", geometry=tmp_path / "g.xml")
 
 
+@pytest.mark.parametrize("name", ["a.mpg", "a.vob", "a.ts"])
+def test_a_stream_without_a_length_is_told_as_cut(tmp_path, name):
+    """Its header announces nothing, but its last packet is not whole."""
+    noise = np.random.default_rng(0).integers(0, 255, (30, 96, 128, 3)).astype(np.uint8)
+    codec = "mpeg1video" if name == "a.mpg" else "mpeg2video"
+    path = write_video(tmp_path / name, list(noise), codec)
+    data = path.read_bytes()
+    whole = video_source(path)
+    assert whole.count == 30 and not whole.problems
+    path.write_bytes(data + data)
+    assert not any("cut off" in problem for problem in video_source(path).problems)
+    path.write_bytes(data + bytes(4096))
+    assert not any("cut off" in problem for problem in video_source(path).problems)
+    # Somewhere within a packet: none is this short.
+    told = []
+    for length in len(data) // 2 + np.arange(0, 60, 20):
+        path.write_bytes(data[:length])
+        source = video_source(path)
+        assert 5 <= source.count < 25
+        told.append(any("cut off" in problem for problem in source.problems))
+    assert sum(told) >= 2
+
+
 @pytest.mark.parametrize("name", ["a.mkv", "a.mp4"])
 def test_truncated_video_gives_what_is_there(tmp_path, name):
     noise = np.random.default_rng(0).integers(0, 255, (60, 96, 128, 3)).astype(np.uint8)

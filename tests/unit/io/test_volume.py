@@ -10,6 +10,7 @@ from splatomy.io.volume import (
     VOLUME_SUFFIXES,
     read_volume,
     read_volume_4d,
+    resampled,
     write_sequence,
     write_volume,
 )
@@ -93,3 +94,35 @@ def test_refusals(tmp_path, volume, monkeypatch):
     path.write_bytes(b"garbage")
     with pytest.raises(InputError, match="no readable header"):
         read_volume(path)
+
+
+def test_values_on_another_grid_follow_the_world():
+    """A turned and finer grid, half of it outside: a linear field stays one, and outside is unknown."""
+    slope = np.array([0.3, -0.2, 0.1])
+    affine = np.diag([2.0, 1.5, 1.0, 1])
+    affine[:3, 3] = [-10, 4, 30]
+
+    def field(shape, affine):
+        index = np.stack(np.indices(shape), -1)
+        world = index @ affine[:3, :3].T + affine[:3, 3]
+        return world, (world @ slope).astype(np.float32)
+
+    _, values = field((12, 10, 14), affine)
+    angle = np.radians(20)
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    other = np.eye(4)
+    other[:3, :3], other[:3, 3] = 0.7 * turn, [4, 3, 32]
+    world, expected = field((30, 9, 11), other)
+    found = resampled(Volume(values, affine), Grid((30, 9, 11), other))
+    index = (world - affine[:3, 3]) / [2, 1.5, 1]
+    inside = ((index >= 0) & (index <= [11, 9, 13])).all(-1)
+    outside = ((index < -0.51) | (index > [11.51, 9.51, 13.51])).any(-1)
+    assert inside.sum() > 300 and outside.sum() > 300
+    np.testing.assert_allclose(found[inside], expected[inside], atol=1e-4)
+    assert np.isnan(found[outside]).all() and not np.isnan(found[inside]).any()
+
+    nearest = resampled(Volume(values, affine), Grid((30, 9, 11), other), nearest=True)
+    place = np.rint(index[inside]).astype(int)
+    # Halves may go either way.
+    clear = (np.abs(index[inside] - np.floor(index[inside]) - 0.5) > 1e-3).all(-1)
+    np.testing.assert_array_equal(nearest[inside][clear], values[tuple(place[clear].T)])
