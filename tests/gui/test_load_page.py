@@ -95,3 +95,20 @@ def test_load_page_shows_the_case_that_is_open(
     source = window.session.opened.source
     qtbot.waitUntil(lambda: window.page.inspection.path == source, timeout=LONG_MS)
     assert window.page.name.text() == source.name and window.step_key == "load"
+
+
+def test_a_run_without_geometry_is_given_one(
+    window: Any, qtbot: Any, tiny_case: Path, tmp_path: Path
+) -> None:
+    case, geometry = tmp_path / "run", tmp_path / "geometry.json"
+    shutil.copytree(tiny_case, case)
+    (case / "transforms.json").rename(geometry)
+    drop(window, case)
+    qtbot.waitUntil(lambda: window.page is not None and window.page.inspection is not None, timeout=LONG_MS)
+    page = window.page
+    assert "A reconstruction needs geometry" in page.problems.text()
+    assert not page.open_button.isEnabled() and "check again" in page.open_button.toolTip()
+    page.geometry_file.set_path(geometry)
+    qtbot.mouseClick(page.check_button, LEFT)
+    qtbot.waitUntil(page.open_button.isEnabled, timeout=LONG_MS)
+    assert "geometry" not in page.problems.text()

@@ -324,7 +324,8 @@ def check_geometry(run: DsaInput) -> list[str]:
         raise InputError("The frame times do not increase; expected each later than the last: correct them.")
     if run.cameras is None:
         problems.append(
-            "The acquisition geometry is unknown, and a reconstruction needs it: give --geometry FILE."
+            "The acquisition geometry is unknown, and a reconstruction needs it: give a geometry file "
+            "(--geometry)."
         )
         return problems
     angles = np.degrees(gantry_angles_rad(run.cameras))

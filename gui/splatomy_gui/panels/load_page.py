@@ -157,9 +157,11 @@ class LoadPage(Page, metaclass=AbstractQt):
         self.inspection = inspection
         self.name.setText(inspection.path.name)
         self.facts.show_facts(self.facts_of(inspection))
-        self.problems.setText("\n".join(f"\u26a0 {text}" for text in inspection.problems[:4]))
-        self.problems.setToolTip("\n".join(inspection.problems))
-        self.problems.setVisible(bool(inspection.problems))
+        lacking = [f"A reconstruction needs {lack['what']}." for lack in inspection.report.get("lacking", [])]
+        problems = [*lacking, *inspection.problems]
+        self.problems.setText("\n".join(f"\u26a0 {text}" for text in problems[:4]))
+        self.problems.setToolTip("\n".join(problems))
+        self.problems.setVisible(bool(problems))
         if is_new:
             self.write_options(inspection.options)
         self.show_inspection(inspection)
@@ -173,7 +175,7 @@ class LoadPage(Page, metaclass=AbstractQt):
         elif opening is not None:
             reason = "Something is being opened."
         elif not inspection.usable:
-            reason = "The input cannot be used; see its problems."
+            reason = "The input cannot be used as it is: see its problems, set the options, check again."
         set_available(self.open_button, reason)
         set_available(self.check_button, _NOTHING if inspection is None else None)
         self.opening.setVisible(opening is not None)
