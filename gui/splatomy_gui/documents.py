@@ -75,7 +75,7 @@ class Documents(QObject):
                 self._write(path, values)
 
         task = self._tasks.start(f"{name} cannot be saved", partial(write_json, path, value))
-        task.finished.connect(ended)
+        task.ended.connect(ended)
 
 
 def _stamp(path: Path) -> int:

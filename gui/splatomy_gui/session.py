@@ -225,7 +225,7 @@ class Session(QObject):
             self._opening.cancel()
         self._opening_folder = folder
         task = self._opening = self.tasks.start(title, work, self._opened)
-        task.finished.connect(lambda: self._opening_ended(task))
+        task.ended.connect(lambda: self._opening_ended(task))
         self.opening_changed.emit()
 
     def _opening_ended(self, task: BackgroundTask) -> None:

@@ -20,8 +20,13 @@ class BackgroundTask(QThread):
     """One piece of work; its signals arrive on the GUI thread.
 
     work: returns the product, or a Task (generator of events) that does.
+
+    Work that is short may be over before ``Tasks.start`` returns, and Qt's own ``finished`` with it. Whoever
+    connects to ``ended`` then is told in any case.
     """
 
+    ended = pyqtSignal()
+    """It is over, whatever became of it; after ``done``, ``failed`` or ``stopped``."""
     progressed = pyqtSignal(str, int, int)
     done = pyqtSignal(object)
     failed = pyqtSignal(object)
@@ -30,6 +35,8 @@ class BackgroundTask(QThread):
     def __init__(self, title: str, work: Callable[[], Any], parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.title = title
+        self.problem: Problem | None = None
+        """What it failed of, once it has ended."""
         self._work = work
 
     def cancel(self) -> None:
@@ -43,7 +50,8 @@ class BackgroundTask(QThread):
         except Exception as error:  # noqa: BLE001 - whatever it is, the person is told
             if not self.isInterruptionRequested():
                 _LOG.warning("%s: %s", self.title, error, exc_info=error)
-                self.failed.emit(problem_of(self.title, error))
+                self.problem = problem_of(self.title, error)
+                self.failed.emit(self.problem)
                 return
             self.stopped.emit()
             return
@@ -152,4 +160,5 @@ class Tasks(QObject):
         if isinstance(task, BackgroundTask) and task in self._running:
             self._running.remove(task)
             self.ended.emit(task)
+            task.ended.emit()
             task.deleteLater()

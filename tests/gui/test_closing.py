@@ -30,6 +30,17 @@ def test_nothing_begins_after_closing(qtbot: Any) -> None:
     assert not late.isRunning() and not tasks.running and not ran.is_set()
 
 
+def test_work_that_is_over_at_once_is_told(qtbot: Any) -> None:
+    tasks, told = Tasks(), []
+    for work in (int, lambda: int("none")):
+        task = tasks.start("It cannot be done", work)
+        assert task.wait(LONG_MS)
+        task.ended.connect(lambda task=task: told.append(task.problem))
+    qtbot.waitUntil(lambda: len(told) == 2, timeout=LONG_MS)
+    assert told[0] is None and told[1] is not None and not tasks.running
+    tasks.close()
+
+
 def test_a_window_closed_at_once_starts_no_engine(qtbot: Any, home: Any) -> None:
     """Qt ends the whole process where a thread still runs when its object is collected."""
     made = App(["splatomy"])

@@ -270,7 +270,7 @@ class ExportPage(Page):
         title = f"{product.title} cannot be exported"
         task = self.session.tasks.start(title, work, self._wrote, stopped=self._stopped)
         self._writing[task] = out
-        task.finished.connect(lambda: self._ended(task))
+        task.ended.connect(lambda: self._ended(task))
         self._show_writing()
 
     def _free(self, name: str, ending: str) -> Path:

@@ -334,7 +334,7 @@ class InspectAngiographyPage(Page):
                 self.branch_panel.set_line(line)
 
         task = self.session.tasks.start("Centrelines cannot be found", lambda: find_line(content), done)
-        task.finished.connect(lambda: self._line_ended(content))
+        task.ended.connect(lambda: self._line_ended(content))
 
     def _line_ended(self, content: Content) -> None:
         if self._finding is content:

@@ -139,7 +139,7 @@ class StartPage(QWidget):
             return folder
 
         task = self.session.tasks.start("The sample case cannot be made", work, self._made)
-        task.finished.connect(self._sampled)
+        task.ended.connect(self._sampled)
         self._sampling = task
         self._show_doing()
 

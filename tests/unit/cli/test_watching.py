@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="watching is for Linux")
-START = "import os, sys, time\nfrom splatomy.cli.main import end_for_memory\n"
+START = "import os, signal, sys, time\nfrom splatomy.cli.main import end_for_memory\n"
 START += "from splatomy.cli.watching import watched\n"
+# What a shell starts in the background ignores Ctrl-C, and so would everything that it starts.
+START += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
 SLOW = "try:\n        print(os.getpid(), flush=True)\n        while True:\n            time.sleep(0.05)\n"
 SLOW += "    except KeyboardInterrupt:\n        return 4"
 

@@ -38,7 +38,7 @@ class Newest(QObject):
             if number == self._round:
                 self._done(product)
 
-        self._tasks.start(self._title, work, done).finished.connect(self._ended)
+        self._tasks.start(self._title, work, done).ended.connect(self._ended)
 
     def drop(self) -> None:
         """What runs or waits is no longer wanted."""

@@ -82,7 +82,7 @@ class CameraDesk(QObject):
         work = partial(_written, out, recorder.pictures, film)
         task = self._session.tasks.start("The film cannot be written", work, self._wrote)
         # Nobody takes pictures any more that nobody writes.
-        task.failed.connect(recorder.stop)
+        task.ended.connect(recorder.stop)
         self.told.emit("The view is being recorded.")
 
     def close(self) -> None:

@@ -80,7 +80,7 @@ class MomentPictures(QObject):
             ended,
         )
         # The window tells; the next frame may be readable.
-        task.failed.connect(lambda _: ended(None))
+        task.ended.connect(lambda: ended(None) if task.problem is not None else None)
 
     def _show_none(self) -> None:
         self.pictures = None

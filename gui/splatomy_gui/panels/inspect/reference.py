@@ -169,14 +169,15 @@ class ReferencePanel(QWidget):
             if self._scene.content is content and self.asked == asked:
                 self._take(found)
 
-        def failed(_: object) -> None:
-            self.text.setText(f"{asked.path.name if asked.path else ''} could not be compared.")
+        def ended() -> None:
+            if task.problem is not None:
+                self.text.setText(f"{asked.path.name if asked.path else ''} could not be compared.")
 
         surface = content.surface.mesh
         task = self._session.tasks.start(
             "The reference cannot be compared", partial(compared, surface, asked), done
         )
-        task.failed.connect(failed)
+        task.ended.connect(ended)
 
     def _take(self, found: Comparison | None) -> None:
         self.comparison = found

@@ -115,7 +115,7 @@ class AutomaticMasks(QObject):
 
         task = self._task = session.tasks.start(f"{title} could not be made", made, done)
         task.progressed.connect(lambda _stage, step, total: self.progressed.emit(step, total))
-        task.finished.connect(lambda: self._ended(task))
+        task.ended.connect(lambda: self._ended(task))
         self.changed.emit()
 
     def _show(self, title: str, frames: dict[int, FrameReview]) -> None:

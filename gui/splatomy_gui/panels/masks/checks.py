@@ -85,7 +85,7 @@ class MaskChecks(QObject):
         numbers = [session.clock.number(n) for n in range(len(frames))]
         work_now = partial(_checked, review, stale, shares, numbers)
         task = self._task = session.tasks.start("The masks cannot be checked", work_now, done)
-        task.finished.connect(self._ended)
+        task.ended.connect(self._ended)
 
     def _ended(self) -> None:
         self._task = None

@@ -202,7 +202,7 @@ class SmartClicks(QObject):
         task = session.tasks.start(
             "The smart click failed", lambda: self._make(frames, clicks, by_model), done
         )
-        task.finished.connect(lambda: self._ended(clicks))
+        task.ended.connect(lambda: self._ended(clicks))
 
     def _ended(self, clicks: Clicks) -> None:
         self.busy = False
