@@ -107,8 +107,8 @@ def test_a_run_without_geometry_is_given_one(
     qtbot.waitUntil(lambda: window.page is not None and window.page.inspection is not None, timeout=LONG_MS)
     page = window.page
     assert "A reconstruction needs geometry" in page.problems.text()
-    assert not page.open_button.isEnabled() and "check again" in page.open_button.toolTip()
+    # Without it the frames can still be looked at.
+    assert page.open_button.isEnabled()
     page.geometry_file.set_path(geometry)
     qtbot.mouseClick(page.check_button, LEFT)
-    qtbot.waitUntil(page.open_button.isEnabled, timeout=LONG_MS)
-    assert "geometry" not in page.problems.text()
+    qtbot.waitUntil(lambda: "geometry" not in page.problems.text(), timeout=LONG_MS)

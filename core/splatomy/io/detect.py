@@ -245,7 +245,14 @@ class InputReport:
 
     def lines(self) -> list[str]:
         """The report for people, one fact a line."""
-        out = [f"kind: {self.kind}", f"usable: {'yes' if self.usable else 'no'}"]
+        usable = (
+            "no"
+            if not self.usable
+            else "yes, but not for a reconstruction as it is"
+            if self.lacking
+            else "yes"
+        )
+        out = [f"kind: {self.kind}", f"usable: {usable}"]
         for number, v in enumerate(self.views):
             if len(self.views) > 1:
                 out.append(f"view {number}:")
@@ -341,13 +348,8 @@ def inspect_input(
         views.append(_view_report(source, mask, options))
     patient = any(bool(s.details.get("patient_fields")) for s in sources)
     lacking = _lacking(sources, runs)
-    if lacking and usable:
-        usable = _may_be_volume(where, sources[0], options)
-        if usable:
-            problems.append(
-                "As a run of frames it cannot be reconstructed as it is; if it is a finished volume, "
-                "`splatomy vessels` takes it."
-            )
+    if lacking and usable and _may_be_volume(where, sources[0], options):
+        problems.append("If it is a finished volume and no run of frames, `splatomy vessels` takes it.")
     return InputReport(kind, tuple(views), tuple(dict.fromkeys(problems)), usable, patient, lacking)
 
 

@@ -175,7 +175,7 @@ class LoadPage(Page, metaclass=AbstractQt):
         elif opening is not None:
             reason = "Something is being opened."
         elif not inspection.usable:
-            reason = "The input cannot be used as it is: see its problems, set the options, check again."
+            reason = "The input cannot be used; see its problems."
         set_available(self.open_button, reason)
         set_available(self.check_button, _NOTHING if inspection is None else None)
         self.opening.setVisible(opening is not None)

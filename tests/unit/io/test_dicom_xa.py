@@ -172,7 +172,7 @@ def test_missing_geometry_still_opens(tmp_path):
     assert inspect_input(tmp_path / "run.dcm", subtracted).usable
     opened(tmp_path, make(sad_mm=None))
     report = inspect_input(tmp_path / "run.dcm", subtracted)
-    assert not report.usable and [lack.options for lack in report.lacking] == [("--geometry FILE",)]
+    assert report.usable and [lack.options for lack in report.lacking] == [("--geometry FILE",)]
 
 
 def test_mask_and_fill_runs_are_paired(tmp_path):
