@@ -309,7 +309,7 @@ def check_geometry(run: DsaInput) -> list[str]:
     """Warnings about geometry and times, one plain sentence each.
 
     Raises:
-        InputError: times that do not increase, or times or lengths in a wrong unit.
+        InputError: times that do not increase, times or lengths in a wrong unit, a geometry of no numbers.
     """
     problems = []
     if run.times_known:
@@ -328,6 +328,11 @@ def check_geometry(run: DsaInput) -> list[str]:
             "(--geometry)."
         )
         return problems
+    if not (np.isfinite(run.cameras.camera_from_world).all() and np.isfinite(run.cameras.intrinsics).all()):
+        raise InputError(
+            "The acquisition geometry holds values that are no numbers; expected finite angles and "
+            "distances: correct the header, or give another geometry file (--geometry)."
+        )
     angles = np.degrees(gantry_angles_rad(run.cameras))
     if len(angles) == 1:
         return problems

@@ -21,6 +21,9 @@ def precontrast_frames(fill: NDArray[np.float32]) -> tuple[tuple[int, ...], tupl
     small = Window(np.arange(len(fill)), (0, 0, fill.shape[2], fill.shape[1]), step).binned(fill)
     ratio = small / np.maximum(small[0], max(1e-3, float(small[0].max()) * 1e-2))
     fall = 1 - np.percentile(ratio.reshape(len(fill), -1), 1, axis=1)
+    if not np.isfinite(fall).all():
+        # Pixels that are no numbers are refused where all of them are checked.
+        return (), ()
     peak = float(fall.max())
     if peak < 0.03:
         return (), ("No contrast arrival was found: no frame differs from the first by 3 % or more.",)
