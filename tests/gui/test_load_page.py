@@ -106,9 +106,13 @@ def test_a_run_without_geometry_is_given_one(
     drop(window, case)
     qtbot.waitUntil(lambda: window.page is not None and window.page.inspection is not None, timeout=LONG_MS)
     page = window.page
-    assert "A reconstruction needs geometry" in page.problems.text()
+    told = page.problems.text()
+    assert "geometry is unknown" in told and "A reconstruction needs" not in told
     # Without it the frames can still be looked at.
     assert page.open_button.isEnabled()
     page.geometry_file.set_path(geometry)
     qtbot.mouseClick(page.check_button, LEFT)
     qtbot.waitUntil(lambda: "geometry" not in page.problems.text(), timeout=LONG_MS)
+    page.frames.setText("3:4")
+    qtbot.mouseClick(page.check_button, LEFT)
+    qtbot.waitUntil(lambda: "A reconstruction needs a second frame" in page.problems.text(), timeout=LONG_MS)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from splatomy.geometry.conebeam import gantry_angles_rad
 from splatomy.io.case import is_case, open_case
 from splatomy.io.dicom_xa import dicom_sources, is_dicom
 from splatomy.io.dsa import DsaInput, DsaSource, InputOptions, load_source, window_of
+from splatomy.io.dsa_report import DsaReport, Lack, ViewReport
 from splatomy.io.endoscopy_detect import EndoscopyReport, endoscopy_reader, inspect_endoscopy
 from splatomy.io.frame_folder import frame_files, frames_source
 from splatomy.io.image_sets import ImageSetReport, image_set_reader, inspect_image_set
@@ -188,108 +188,6 @@ def _one_direction(cameras: list[Cameras]) -> bool:
     return bool((directions @ directions[0] > np.cos(np.radians(0.5))).all())
 
 
-@dataclass(frozen=True)
-class ViewReport:
-    """One run of an inspected input; distances in mm, angles in degrees as (low, high)."""
-
-    layout: str
-    frames: int
-    width_px: int
-    height_px: int
-    pixel_mm: tuple[float, float] | None
-    duration_s: float | None
-    primary_deg: tuple[float, float] | None
-    secondary_deg: tuple[float, float] | None
-    source_to_isocentre_mm: float | None
-    source_to_detector_mm: float | None
-    mask: str
-    intensity: str
-    geometry_source: str
-
-
-@dataclass(frozen=True)
-class Lack:
-    """What a reconstruction needs and runs do not have; the options that can give it, and which runs."""
-
-    what: str
-    options: tuple[str, ...]
-    views: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class InputReport:
-    """What an input is and what is wrong with it; holds nothing that identifies a patient."""
-
-    kind: str
-    views: tuple[ViewReport, ...]
-    problems: tuple[str, ...]
-    usable: bool
-    patient_fields: bool = False
-    lacking: tuple[Lack, ...] = ()
-
-    def as_json(self) -> dict[str, Any]:
-        """The report as a JSON object of the command line's contract."""
-        views = [dict(vars(view)) for view in self.views]
-        return {
-            "contract": 1,
-            "kind": self.kind,
-            "usable": self.usable,
-            "views": views,
-            "problems": list(self.problems),
-            "lacking": [
-                {"what": lack.what, "options": list(lack.options), "views": list(lack.views)}
-                for lack in self.lacking
-            ],
-            "patient_fields": "present: not shown" if self.patient_fields else "none",
-        }
-
-    def lines(self) -> list[str]:
-        """The report for people, one fact a line."""
-        usable = (
-            "no"
-            if not self.usable
-            else "yes, but not for a reconstruction as it is"
-            if self.lacking
-            else "yes"
-        )
-        out = [f"kind: {self.kind}", f"usable: {usable}"]
-        for number, v in enumerate(self.views):
-            if len(self.views) > 1:
-                out.append(f"view {number}:")
-            out.append(f"layout: {v.layout}")
-            out.append(f"frames: {v.frames} of {v.width_px} x {v.height_px} pixels (width x height)")
-            out.append(f"pixel size: {_pair(v.pixel_mm, 'mm', ' x ')}")
-            out.append("duration: " + ("unknown" if v.duration_s is None else f"{v.duration_s:.2f} s"))
-            out.append(f"primary angle: {_pair(v.primary_deg, 'degrees', ' to ')}")
-            out.append(f"secondary angle: {_pair(v.secondary_deg, 'degrees', ' to ')}")
-            out.append(f"source to isocentre: {_one(v.source_to_isocentre_mm)}")
-            out.append(f"source to detector: {_one(v.source_to_detector_mm)}")
-            out.append(f"geometry from: {v.geometry_source}")
-            out.append(f"mask: {v.mask}")
-            out.append(f"intensity: {v.intensity}")
-        if self.patient_fields:
-            out.append("patient fields present: not shown")
-        for lack in self.lacking:
-            some = 0 < len(lack.views) < len(self.views)
-            where = f" of view {', '.join(map(str, lack.views))}" if some else ""
-            give = f"; give it with {' or '.join(lack.options)}" if lack.options else ""
-            out.append(f"lacking for a reconstruction: {lack.what}{where}{give}")
-        out += [f"note: {p}" if self.usable else f"problem: {p}" for p in self.problems]
-        return out
-
-
-def _pair(pair: tuple[float, float] | None, unit: str, between: str) -> str:
-    if pair is None:
-        return "unknown"
-    # Rounded before, and plus zero, so that the rest of a rotation shows as neither 1e-15 nor -0.
-    low, high = (round(value, 6) + 0.0 for value in pair)
-    return f"{low:.4g}{between}{high:.4g} {unit}"
-
-
-def _one(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.1f} mm"
-
-
 def is_image_set(path: Path | str, options: InputOptions | None = None) -> bool:
     """True if an input is pictures of a still scene with their cameras, and no option says otherwise."""
     options = options or InputOptions()
@@ -306,7 +204,7 @@ def is_endoscopy(path: Path | str, options: InputOptions | None = None) -> bool:
 
 def inspect_input(
     path: Path | str, options: InputOptions | None = None
-) -> InputReport | EndoscopyReport | ImageSetReport:
+) -> DsaReport | EndoscopyReport | ImageSetReport:
     """What an input is and every problem found; unusable inputs give a report too.
 
     Headers are read first, so that the facts are known even when the pixels cannot be read.
@@ -327,7 +225,7 @@ def inspect_input(
     try:
         sources = _chosen(find_sources(where, options), options)
     except InputError as error:
-        return InputReport("unknown", (), (str(error),), False)
+        return DsaReport("unknown", (), (str(error),), False)
     kind = "angiography run" if len(sources) == 1 else f"{len(sources)} angiography runs"
     problems = [p for s in sources for p in s.problems]
     usable = True
@@ -350,7 +248,7 @@ def inspect_input(
     lacking = _lacking(sources, runs)
     if lacking and usable and _may_be_volume(where, sources[0], options):
         problems.append("If it is a finished volume and no run of frames, `splatomy vessels` takes it.")
-    return InputReport(kind, tuple(views), tuple(dict.fromkeys(problems)), usable, patient, lacking)
+    return DsaReport(kind, tuple(views), tuple(dict.fromkeys(problems)), usable, patient, lacking)
 
 
 def _lacking(sources: list[DsaSource], runs: list[DsaInput]) -> tuple[Lack, ...]:

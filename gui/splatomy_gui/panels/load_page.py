@@ -157,8 +157,7 @@ class LoadPage(Page, metaclass=AbstractQt):
         self.inspection = inspection
         self.name.setText(inspection.path.name)
         self.facts.show_facts(self.facts_of(inspection))
-        lacking = [f"A reconstruction needs {lack['what']}." for lack in inspection.report.get("lacking", [])]
-        problems = [*lacking, *inspection.problems]
+        problems = [*_lacking(inspection), *inspection.problems]
         self.problems.setText("\n".join(f"\u26a0 {text}" for text in problems[:4]))
         self.problems.setToolTip("\n".join(problems))
         self.problems.setVisible(bool(problems))
@@ -224,3 +223,13 @@ class LoadPage(Page, metaclass=AbstractQt):
             self.told.emit(str(error))
             return
         verb(path, options)
+
+
+def _lacking(inspection: Inspection) -> list[str]:
+    """What a reconstruction would need, but for that whose option a problem names already."""
+    told = " ".join(inspection.problems)
+    return [
+        f"A reconstruction needs {lack['what']}."
+        for lack in inspection.report.get("lacking", [])
+        if not any(option.split()[0] in told for option in lack["options"])
+    ]
