@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any
 
 from PyQt6 import sip
@@ -21,16 +22,17 @@ class BackgroundTask(QThread):
 
     work: returns the product, or a Task (generator of events) that does.
 
-    Work that is short may be over before ``Tasks.start`` returns, and Qt's own ``finished`` with it. Whoever
-    connects to ``ended`` then is told in any case.
+    What it came to and that it ended are told in one turn of the GUI thread, after the thread is over. Told one
+    by one, a person (or a test) could see the product while the work still counts as going on, and what they
+    press next would be refused. It also reaches those who connect after the work is over.
     """
 
-    ended = pyqtSignal()
-    """It is over, whatever became of it; after ``done``, ``failed`` or ``stopped``."""
-    progressed = pyqtSignal(str, int, int)
     done = pyqtSignal(object)
     failed = pyqtSignal(object)
     stopped = pyqtSignal()
+    ended = pyqtSignal()
+    """It is over, whatever became of it; after ``done``, ``failed`` or ``stopped``."""
+    progressed = pyqtSignal(str, int, int)
 
     def __init__(self, title: str, work: Callable[[], Any], parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -38,6 +40,7 @@ class BackgroundTask(QThread):
         self.problem: Problem | None = None
         """What it failed of, once it has ended."""
         self._work = work
+        self._tell: Callable[[], None] = self.stopped.emit
 
     def cancel(self) -> None:
         """Asks the work to stop: a Task at its next event; a plain call runs on, its product is dropped."""
@@ -51,14 +54,16 @@ class BackgroundTask(QThread):
             if not self.isInterruptionRequested():
                 _LOG.warning("%s: %s", self.title, error, exc_info=error)
                 self.problem = problem_of(self.title, error)
-                self.failed.emit(self.problem)
-                return
-            self.stopped.emit()
+                self._tell = partial(self.failed.emit, self.problem)
             return
-        if self.isInterruptionRequested():
-            self.stopped.emit()
-        else:
-            self.done.emit(product)
+        if not self.isInterruptionRequested():
+            self._tell = partial(self.done.emit, product)
+
+    def tell(self) -> None:
+        """Tells what became of it, and that it ended; called once, on the GUI thread, after the thread's end."""
+        tell, self._tell = self._tell, self.stopped.emit
+        tell()
+        self.ended.emit()
 
     def _product(self) -> Any:
         made = self._work()
@@ -159,6 +164,6 @@ class Tasks(QObject):
         task = self.sender()
         if isinstance(task, BackgroundTask) and task in self._running:
             self._running.remove(task)
+            task.tell()
             self.ended.emit(task)
-            task.ended.emit()
             task.deleteLater()
