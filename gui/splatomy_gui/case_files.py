@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -178,30 +180,59 @@ def load_case(folder: Path, recover: bool, source: Path | None = None) -> Task[O
         return OpenCase(folder, case, opened, lock.pop_all())
 
 
-def save(folder: Path, case: Case, saved: Case) -> None:
-    """Saves a case. saved: as it was saved last, so that only masks that changed are written.
+class CaseWriter:
+    """Writes an open case from any thread: one write at a time, and never an older state over a newer one.
 
-    A case whose folder was moved or deleted while it was open is written whole, with all its masks.
+    Threads may run in another order than they were started: each write has a turn, taken on the GUI thread.
     """
-    from splatomy.io.case import save_case
 
-    save_case(folder, case, saved.review if (folder / RECORD).is_file() else None)
+    def __init__(self, folder: Path, case: Case, lock: ExitStack) -> None:
+        """case: as it is on disk, kept in ``saved``, so that only masks that changed are written.
 
+        lock: gives the case back to others.
+        """
+        self.folder, self.saved = folder, case
+        self._closes, self._alone = lock, Lock()
+        self._turns = itertools.count(1)
+        self._kept_turn = self._saved_turn = 0
 
-def save_and_close(folder: Path, case: Case, saved: Case, lock: ExitStack) -> None:
-    """Saves a case and gives it back to others."""
-    with lock:
-        save(folder, case, saved)
+    def turn(self) -> int:
+        """The place of a write among all."""
+        return next(self._turns)
 
+    def save(self, turn: int, case: Case) -> None:
+        """Saves a state of the case, unless a newer one was written.
 
-def autosave(folder: Path, case: Case, saved: Case) -> None:
-    """Keeps what is not saved in the case's autosave file, beside the record that it belongs to."""
-    from splatomy.io.case import autosave_case
+        A case whose folder was moved or deleted while it was open is written whole, with all its masks.
+        """
+        from splatomy.io.case import save_case
 
-    if (folder / RECORD).is_file():
-        autosave_case(folder, case, saved.review)
-    else:
-        save(folder, case, saved)
+        with self._alone:
+            if turn > self._saved_turn:
+                known = (self.folder / RECORD).is_file()
+                save_case(self.folder, case, self.saved.review if known else None)
+                self.saved, self._saved_turn = case, turn
+
+    def autosave(self, turn: int, case: Case) -> None:
+        """Keeps a state in the case's autosave file, beside the record that it belongs to."""
+        from splatomy.io.case import autosave_case
+
+        if not (self.folder / RECORD).is_file():
+            self.save(turn, case)
+            return
+        with self._alone:
+            if turn > max(self._saved_turn, self._kept_turn):
+                autosave_case(self.folder, case, self.saved.review)
+                self._kept_turn = turn
+
+    def save_and_close(self, turn: int, case: Case) -> None:
+        """Saves the last state and gives the case back to others."""
+        with self._closes:
+            self.save(turn, case)
+
+    def close(self) -> None:
+        """Gives the case back to others."""
+        self._closes.close()
 
 
 def _write_thumbnail(folder: Path, opened: OpenedInput) -> None:

@@ -29,6 +29,7 @@ _GARBAGE_SHOWN = 5
 _POLL_S = 0.2
 _ALIVE_EVERY_S = 2.0
 _LAST_WORDS_S = 5.0
+_PASSING_S = 2.0
 
 Event = dict[str, Any]
 
@@ -66,6 +67,8 @@ class EngineLink(QObject, metaclass=AbstractQt):
         super().__init__(parent)
         self._events: deque[Event] = deque()
         self._told = threading.Event()
+        self._commands: SimpleQueue[bytes | None] = SimpleQueue()
+        self._passed = threading.Event()
         self._thread = threading.Thread(target=self._listen, name="engine", daemon=True)
         self.garbage = 0
 
@@ -90,13 +93,17 @@ class EngineLink(QObject, metaclass=AbstractQt):
             taken.append(self._events.popleft())
         return taken
 
-    @abstractmethod
     def send(self, command: Mapping[str, Any]) -> None:
-        """Passes a command on; never waits."""
+        """Passes a command on, after those before it; never waits."""
+        self._commands.put(json.dumps(command).encode() + b"\n")
 
     @abstractmethod
     def leave(self) -> None:
         """Stops listening; a detached engine goes on."""
+
+    def passed_on(self, timeout_s: float = _PASSING_S) -> bool:
+        """Waits, after ``leave``, until every command is passed on; True if it is."""
+        return self._passed.wait(timeout_s)
 
     def _put(self, line: bytes) -> None:
         """One line of the engine; what is no event is counted and logged, never more."""
@@ -128,16 +135,12 @@ class LaunchedEngine(EngineLink):
         """words: of the splatomy command. job: a JSON file to write first, and its content."""
         super().__init__(parent)
         self._words, self._log, self._job = words, log, job
-        self._commands: SimpleQueue[bytes | None] = SimpleQueue()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def pid(self) -> int | None:
         """The process, once it runs."""
         return None if self._process is None else self._process.pid
-
-    def send(self, command: Mapping[str, Any]) -> None:
-        self._commands.put(json.dumps(command).encode() + b"\n")
 
     def leave(self) -> None:
         self._commands.put(None)
@@ -166,6 +169,7 @@ class LaunchedEngine(EngineLink):
             _LOG.exception("the engine could not be started")
             text = f"The engine could not be started: {error.strerror or error}."
             self._put(json.dumps({"event": "error", "code": "disk", "text": text, "hint": None}).encode())
+            self._passed.set()
             self.gone.emit(None)
             return
         threading.Thread(target=self._write, args=(self._process,), daemon=True).start()
@@ -184,17 +188,17 @@ class LaunchedEngine(EngineLink):
     def _write(self, process: subprocess.Popen[bytes]) -> None:
         """Passes commands on, in a thread of its own, because a full pipe blocks."""
         stdin = process.stdin
-        if stdin is None:
-            return
         try:
-            while (line := self._commands.get()) is not None:
+            while stdin is not None and (line := self._commands.get()) is not None:
                 stdin.write(line)
                 stdin.flush()
         except OSError:
             return
         finally:
             with suppress(OSError):
-                stdin.close()
+                if stdin is not None:
+                    stdin.close()
+            self._passed.set()
 
 
 class FollowedEngine(EngineLink):
@@ -205,22 +209,24 @@ class FollowedEngine(EngineLink):
         self._run = run
         self._left = threading.Event()
 
-    def send(self, command: Mapping[str, Any]) -> None:
-        folder = self._run / "commands"
-
-        def write() -> None:
-            try:
-                write_json(folder / f"{time.time_ns()}.json", dict(command))
-            except OSError:
-                _LOG.exception("a command could not be written")
-
-        threading.Thread(target=write, daemon=True).start()
-
     def leave(self) -> None:
         self._left.set()
+        self._commands.put(None)
+
+    def _write(self) -> None:
+        """Passes commands on, one after the other: the engine takes the oldest file first."""
+        stamp = 0
+        while (line := self._commands.get()) is not None:
+            stamp = max(stamp + 1, time.time_ns())
+            try:
+                write_json(self._run / "commands" / f"{stamp}.json", json.loads(line))
+            except OSError:
+                _LOG.exception("a command could not be written")
+        self._passed.set()
 
     def _listen(self) -> None:
         """Follows the file until the engine ends."""
+        threading.Thread(target=self._write, daemon=True).start()
         position, rest, checked_s = 0, b"", 0.0
         alive = True
         while not self._left.is_set():
@@ -235,6 +241,7 @@ class FollowedEngine(EngineLink):
             for line in lines:
                 self._put(line)
             if not alive:
+                self._commands.put(None)
                 self.gone.emit(None)
                 return
             if time.monotonic() - checked_s > _ALIVE_EVERY_S:

@@ -218,6 +218,7 @@ class MainWindow(QMainWindow):
             shell = Shell(self.session, self.actions_table, workspace(self.workspace_key))
             page: Page = getattr(importlib.import_module(module), name)(shell)
             page.step_wanted.connect(self.show_step)
+            page.run_wanted.connect(self.inspect_run)
             page.told.connect(self.tell)
             self.pages[key] = page
             self.stack.addWidget(page)

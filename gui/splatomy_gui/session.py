@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from splatomy.io.case import Case
 
 _LOG = logging.getLogger(__name__)
+_RESULT = "result"
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,8 @@ class Session(QObject):
         self._case: Case | None = None
         self._saved: Case | None = None
         self._autosaved: Case | None = None
-        self._lock = ExitStack()
+        self._writer: case_files.CaseWriter | None = None
+        self._closing: dict[Path, BackgroundTask] = {}
         self._documents = Documents(self.tasks, self)
         self._documents.changed.connect(self.document_changed)
         self._opening: BackgroundTask | None = None
@@ -143,7 +144,7 @@ class Session(QObject):
         """Looks at something that was dropped or chosen; ``inspected`` brings the report."""
         self.names.add(path.name)
         work = partial(inputs.inspect, path, options or InputOptions(), kind)
-        self.tasks.start(f"{path.name} cannot be opened", work, self.inspected.emit)
+        self.tasks.start(f"{path.name} cannot be opened", work, self.inspected.emit, topic="inspect")
 
     def open_input(self, source: Path, options: InputOptions, folder: Path | None = None) -> None:
         """Opens an input as a new case; the case before is saved and closed."""
@@ -162,7 +163,10 @@ class Session(QObject):
             self.refresh_runs()
             return
         if self._opening is not None and self._opening_folder == folder:
-            # A second click while it is being read: it is locked already, by ourselves.
+            return  # a second click while it is being read: it is locked already, by ourselves
+        if (closing := self._closing.get(folder)) is not None:
+            # What was changed last is still being saved.
+            closing.ended.connect(lambda: self.open_case(folder, recover, source))
             return
         if recover is None and (folder / case_files.AUTOSAVE).is_file():
             self.recovery_found.emit(folder)
@@ -182,6 +186,7 @@ class Session(QObject):
             f"The run {path.name} cannot be opened",
             partial(read_result, path),
             self.set_result,
+            topic=_RESULT,
         )
 
     def open_volume(self, path: Path) -> None:
@@ -191,6 +196,8 @@ class Session(QObject):
 
     def set_result(self, result: Result | None) -> None:
         """What the inspection and export pages show."""
+        # One that is still being read was wanted earlier.
+        self.tasks.drop(_RESULT)
         if result is None or result.path != self._viewer_run:
             self._end_viewer()
         self.result = result
@@ -202,14 +209,13 @@ class Session(QObject):
         """Closes the case; what is not saved is saved first, on another thread."""
         if self._case is None and self.result is None:
             return
-        folder, case, saved, lock = self.folder, self._case, self._saved, self._lock
-        if folder is not None and case is not None and saved is not None and case is not saved:
-            self.tasks.start(
-                "The case cannot be saved", partial(case_files.save_and_close, folder, case, saved, lock)
-            )
-        else:
-            lock.close()
-        self._lock = ExitStack()
+        case, writer = self._case, self._writer
+        if writer is not None and case is not None:
+            if case is not self._saved:
+                self._save_and_close(writer, case)
+            else:
+                writer.close()
+        self._writer = None
         self.folder = self.opened = self._case = self._saved = self._autosaved = None
         self.runs = []
         self._documents.set_folder(None)
@@ -219,6 +225,11 @@ class Session(QObject):
         self.set_result(None)
         self.case_changed.emit()
         self.dirty_changed.emit(False)
+
+    def _save_and_close(self, writer: case_files.CaseWriter, case: Case) -> None:
+        folder, work = writer.folder, partial(writer.save_and_close, writer.turn(), case)
+        task = self._closing[folder] = self.tasks.start("The case cannot be saved", work)
+        task.ended.connect(lambda: self._closing.pop(folder, None))
 
     def _open(self, title: str, work: Any, folder: Path | None = None) -> None:
         if self._opening is not None:
@@ -245,7 +256,7 @@ class Session(QObject):
         self.close_case()
         self.folder, self._case, self.opened = product.folder, product.case, product.opened
         self._saved = self._autosaved = product.case
-        self._lock = product.lock
+        self._writer = case_files.CaseWriter(product.folder, product.case, product.lock)
         self._documents.set_folder(product.folder)
         self.settings.keep_recent_case(product.folder)
         self.names |= {product.folder.name, product.opened.source.name}
@@ -327,12 +338,12 @@ class Session(QObject):
         failed: Callable[[Problem], None] | None = None,
     ) -> None:
         """Saves the case. then: called on the GUI thread once it is saved; failed: takes the problem."""
-        case, saved, folder = self._case, self._saved, self.folder
-        if case is None or saved is None or folder is None:
+        case, writer = self._case, self._writer
+        if case is None or writer is None:
             return
 
         def done(_: Any) -> None:
-            if self.folder == folder:
+            if self._writer is writer and writer.saved is case:
                 self._saved = self._autosaved = case
                 self.undo.setClean()
                 self.dirty_changed.emit(self.dirty)
@@ -340,20 +351,18 @@ class Session(QObject):
             if then is not None:
                 then()
 
-        self.tasks.start(
-            "The case cannot be saved", partial(case_files.save, folder, case, saved), done, failed
-        )
+        work = partial(writer.save, writer.turn(), case)
+        self.tasks.start("The case cannot be saved", work, done, failed)
 
     def autosave(self) -> None:
         """Keeps what is not saved in the case's autosave file."""
-        case, saved, folder = self._case, self._saved, self.folder
-        if case is None or saved is None or folder is None or case is self._autosaved:
+        case, writer = self._case, self._writer
+        if case is None or writer is None or case is self._autosaved:
             return
         self._autosaved = case
-        if case is not saved:
-            self.tasks.start(
-                "The case cannot be saved by itself", partial(case_files.autosave, folder, case, saved)
-            )
+        if case is not self._saved:
+            work = partial(writer.autosave, writer.turn(), case)
+            self.tasks.start("The case cannot be saved by itself", work)
 
     def refresh_runs(self) -> None:
         """Reads again which runs the case has."""
@@ -367,7 +376,8 @@ class Session(QObject):
                 self.queue.attach_running(folder, found)
                 self.runs_changed.emit()
 
-        self.tasks.start("The runs cannot be listed", partial(case_files.list_runs, folder), done)
+        work = partial(case_files.list_runs, folder)
+        self.tasks.start("The runs cannot be listed", work, done, topic="runs")
 
     def _run_discarded(self, run: Path) -> None:
         if self.result is not None and self.result.path == run:
@@ -380,15 +390,16 @@ class Session(QObject):
         self.clock.pause()
         self.undo.blockSignals(True)
         self._end_viewer()
-        case, saved, folder = self._case, self._saved, self.folder
+        case, writer = self._case, self._writer
         self.tasks.close()
         self._documents.close()
-        if case is not None and saved is not None and folder is not None and case is not saved:
+        if case is not None and writer is not None:
             try:
-                case_files.save(folder, case, saved)
+                if case is not self._saved:
+                    writer.save(writer.turn(), case)
             except (OSError, InputError):
                 _LOG.exception("the case could not be saved when the app closed")
-        self._lock.close()
+            writer.close()
         self.queue.close()
 
     def _set_interval(self, name: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Hashable
 from functools import partial
 from typing import Any
 
@@ -22,9 +22,9 @@ class BackgroundTask(QThread):
 
     work: returns the product, or a Task (generator of events) that does.
 
-    What it came to and that it ended are told in one turn of the GUI thread, after the thread is over. Told one
-    by one, a person (or a test) could see the product while the work still counts as going on, and what they
-    press next would be refused. It also reaches those who connect after the work is over.
+    What it came to and that it ended are told in one turn of the GUI thread, after the thread is over. Told
+    one by one, a person (or a test) could see the product while the work still counts as going on, and what
+    they press next would be refused. It also reaches those who connect after the work is over.
     """
 
     done = pyqtSignal(object)
@@ -37,31 +37,40 @@ class BackgroundTask(QThread):
     def __init__(self, title: str, work: Callable[[], Any], parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.title = title
+        self.topic: Hashable | None = None
         self.problem: Problem | None = None
         """What it failed of, once it has ended."""
         self._work = work
+        self._cancelled = False
         self._tell: Callable[[], None] = self.stopped.emit
 
     def cancel(self) -> None:
-        """Asks the work to stop: a Task at its next event; a plain call runs on, its product is dropped."""
-        self.requestInterruption()
+        """Asks the work to stop: a Task at its next event; a plain call runs on, its product is dropped.
+
+        Whoever has called this hears of no product, nor of a failure, also if the work is over already: Qt
+        forgets a request to a thread that has just ended, so it is kept here.
+        """
+        self._cancelled = True
 
     def run(self) -> None:
         """Runs on the thread; called by Qt."""
         try:
             product = self._product()
         except Exception as error:  # noqa: BLE001 - whatever it is, the person is told
-            if not self.isInterruptionRequested():
+            if not self._cancelled:
                 _LOG.warning("%s: %s", self.title, error, exc_info=error)
                 self.problem = problem_of(self.title, error)
                 self._tell = partial(self.failed.emit, self.problem)
             return
-        if not self.isInterruptionRequested():
+        if not self._cancelled:
             self._tell = partial(self.done.emit, product)
 
     def tell(self) -> None:
-        """Tells what became of it, and that it ended; called once, on the GUI thread, after the thread's end."""
+        """Tells what became of it, and that it ended; called once, on the GUI thread, after the thread."""
         tell, self._tell = self._tell, self.stopped.emit
+        if self._cancelled:
+            self.problem = None
+            tell = self.stopped.emit
         tell()
         self.ended.emit()
 
@@ -70,7 +79,7 @@ class BackgroundTask(QThread):
         if not isinstance(made, Generator):
             return made
         while True:
-            if self.isInterruptionRequested():
+            if self._cancelled:
                 made.close()
                 return None
             try:
@@ -109,11 +118,14 @@ class Tasks(QObject):
         done: Callable[[Any], None] | None = None,
         failed: Callable[[Problem], None] | None = None,
         stopped: Callable[[], None] | None = None,
+        topic: Hashable | None = None,
     ) -> BackgroundTask:
         """Starts the work; the callbacks run on the GUI thread.
 
         title: what failed, in words, should it fail ("The case cannot be saved").
         failed: takes the problem; without it the window shows it.
+        topic: of work on the same topic only the newest matters; what goes on is cancelled, since threads may
+        end in another order than they began.
 
         After ``close`` nothing begins any more, and nobody hears of what ends: the task that comes back never
         runs.
@@ -129,10 +141,18 @@ class Tasks(QObject):
             # What ended just before still calls back and timers still run; their threads would outlive us.
             _LOG.info("not begun, the app closes: %s", title)
             return task
+        task.topic = topic
+        self.drop(topic)
         self._running.append(task)
         self.started.emit(task)
         task.start()
         return task
+
+    def drop(self, topic: Hashable | None) -> None:
+        """Cancels the work on a topic, if there is any."""
+        for task in self._running:
+            if topic is not None and task.topic == topic:
+                task.cancel()
 
     def _while_open(self, callback: Callable[..., None]) -> Callable[..., None]:
         """The callback, silent after ``close``: its window is gone, and a dialog would keep the app alive."""

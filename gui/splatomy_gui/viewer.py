@@ -22,6 +22,8 @@ class Viewer(QObject):
     ready = pyqtSignal()
     """The scene is loaded."""
     failed = pyqtSignal(str)
+    left = pyqtSignal()
+    """The job that answered has ended: what was asked for and has not come never comes from here."""
 
     def __init__(self, link: EngineLink | None, parent: QObject | None = None) -> None:
         super().__init__(parent)

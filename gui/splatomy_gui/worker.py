@@ -242,6 +242,7 @@ class Job(QObject):
             self.problem = self._diagnosis(code)
             self._set_state(JobState.FAILED)
         self.ended.emit(self)
+        self.pictures.left.emit()
 
     def _diagnosis(self, code: int | None) -> Problem:
         """Why the engine ended without being done, in plain words."""
@@ -341,6 +342,9 @@ class JobQueue(QObject):
                 link.news.disconnect()
                 link.gone.disconnect()
                 link.leave()
+                # A process that ends takes its threads along, and with them what was just asked for.
+                if not link.passed_on():
+                    _LOG.warning("%s: not every command was passed on", job.plan.title)
 
     def _adopt(self, plan: JobPlan) -> Job:
         job = Job(plan, self)

@@ -157,5 +157,5 @@ def test_a_link_that_lacks_its_verbs_cannot_be_made(qtbot: Any) -> None:
         def _listen(self) -> None:
             """Hears nothing."""
 
-    with pytest.raises(TypeError, match=r"leave.*send"):
+    with pytest.raises(TypeError, match="leave"):
         Deaf()  # type: ignore[abstract]

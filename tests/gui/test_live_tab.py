@@ -21,9 +21,9 @@ LEFT = Qt.MouseButton.LeftButton
 
 @pytest.fixture(scope="session")
 def stream(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Most of a minute of a tiny stream, without smoke, darkness or instruments."""
+    """A tiny stream, without smoke, darkness or instruments, that is longer than a busy machine needs."""
     folder = tmp_path_factory.mktemp("stream") / "stream"
-    preset = replace(PRESETS["tiny"], duration_s=50.0, fps=2.0, path_s=60.0)
+    preset = replace(PRESETS["tiny"], duration_s=150.0, fps=2.0, path_s=60.0)
     preset = replace(preset, disturbances=(), instrument_mm=0.0, width_px=96, height_px=80)
     finish(written_stream(folder, preset, 0))
     return folder

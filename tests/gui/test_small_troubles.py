@@ -135,7 +135,7 @@ def test_long_names_do_not_widen_the_pages(window: Any, qtbot: Any, tiny_clip: P
     # The names of what was opened may be a patient's: they are not sent to anybody.
     session = window.session
     kept = bundle_parts(window.log, session.settings, window.watchdog, session.names)
-    assert "Müller" in "\n".join(line for _, line in window.log.lines)
+    assert "Müller" in "\n".join(line for _, line in tuple(window.log.lines))
     assert "Müller" not in "".join(kept.values()) and "mask_decoder" not in kept["settings.json"]
 
 

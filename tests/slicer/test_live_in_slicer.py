@@ -98,7 +98,7 @@ def test_events_of_a_session_are_told_in_words() -> None:
 
 
 def test_a_session_of_the_module(app: Application, tmp_path: Path) -> None:
-    preset = replace(PRESETS["tiny"], duration_s=50.0, fps=2.0, path_s=60.0)
+    preset = replace(PRESETS["tiny"], duration_s=150.0, fps=2.0, path_s=60.0)
     preset = replace(preset, disturbances=(), instrument_mm=0.0)
     finish(written_stream(tmp_path / "stream", preset, 0))
     widget = opened("SplatomyEndoscopy")

@@ -21,7 +21,7 @@ from SplatomyLib.process import Pipe, PlainPipe, QtPipe, Runner, clean_environme
 from SplatomyLib.protocol import Force, Job, JobSpec, Lines, State, command_line, duration, event_of
 
 FAKE = Path(__file__).with_name("fake_engine.py")
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 
 
 class Clock:

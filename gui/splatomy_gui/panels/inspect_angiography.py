@@ -62,7 +62,7 @@ class InspectAngiographyPage(Page):
         self.content: Content | None = None
         self.points: tuple[Point, ...] = ()
         self._shown: tuple[Path, object] | None = None
-        self._finding: Content | None = None
+        self._finding: Volume | None = None
         self.scene = VolumeScene(self.session, self)
         self.scene_view, self.slices, self.look_panel = self.scene.view, self.scene.slices, self.scene.panel
         self.desk = MeasureDesk(self.session, self.actions_table, self._measure_context)
@@ -293,8 +293,9 @@ class InspectAngiographyPage(Page):
             return
 
         def done(maps: dict[str, Volume]) -> None:
-            if self.content is content:
-                self.content = replace(content, maps=maps)
+            # Centrelines may have come in between.
+            if self.content is not None and self.content.volume is content.volume:
+                self.content = replace(self.content, maps=maps)
                 self.time_panel.set_content(self.content)
                 self._set_map("arrival_s")
 
@@ -323,23 +324,25 @@ class InspectAngiographyPage(Page):
 
     def _find_line(self) -> None:
         content = self.content
-        if content is None or self._finding is content:
+        if content is None or self._finding is content.volume:
             return
-        self._finding = content
+        self._finding = content.volume
         self.branch_panel.set_available_line("Centrelines are being found.")
 
         def done(line: Centreline) -> None:
-            if self.content is content:
-                self.content = replace(content, line=line)
+            # Time maps may have come in between.
+            if self.content is not None and self.content.volume is content.volume:
+                self.content = replace(self.content, line=line)
                 self.branch_panel.set_line(line)
 
         task = self.session.tasks.start("Centrelines cannot be found", lambda: find_line(content), done)
-        task.ended.connect(lambda: self._line_ended(content))
+        task.ended.connect(lambda: self._line_ended(content.volume))
 
-    def _line_ended(self, content: Content) -> None:
-        if self._finding is content:
+    def _line_ended(self, volume: Volume) -> None:
+        if self._finding is volume:
             self._finding = None
-            self.branch_panel.set_available_line(None)
+            if self.content is not None and self.content.volume is volume:
+                self.branch_panel.set_available_line(None)
 
     def _show_branch(self) -> None:
         branch = self.branch_panel.chosen

@@ -186,7 +186,8 @@ class JobsPanel(QWidget):
             return plan_resume(session, run_info(job.run), record, more_steps)
 
         def done(plan: object) -> None:
-            if plan is not None:
+            # A second click asks for the same; the first answer has taken the job off the list.
+            if plan is not None and job in session.queue.jobs:
                 session.queue.forget(job)
                 session.queue.add(plan)  # type: ignore[arg-type]
 

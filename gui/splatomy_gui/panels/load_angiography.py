@@ -173,6 +173,7 @@ class LoadAngiographyPage(LoadPage):
         """The mean of each recorded frame, by which the arrival of contrast is seen."""
         frames = self.session.frames
         if not isinstance(frames, RunFrames) or frames.run.already_subtracted:
+            self.session.tasks.drop("brightness")
             self.brightness.set_curves([])
             return
         images = frames.run.fill_run
@@ -190,7 +191,8 @@ class LoadAngiographyPage(LoadPage):
             self.brightness.set_curves([Curve("brightness", SERIES[1], places, share)])
             self._show_mask_frames()
 
-        self.session.tasks.start("The brightness of the frames cannot be found", work, done)
+        title = "The brightness of the frames cannot be found"
+        self.session.tasks.start(title, work, done, topic="brightness")
 
     def _pick_mask_frame(self, place: float) -> None:
         """Adds the frame to the mask frames, or takes it away."""

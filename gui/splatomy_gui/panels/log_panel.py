@@ -126,7 +126,9 @@ class LogPanel(QWidget):
             self.text.appendPlainText(line)
 
     def _show_all(self) -> None:
-        self.text.setPlainText("\n".join(line for level, line in self.store.lines if self._fits(level, line)))
+        # A copy: other threads go on writing.
+        kept = tuple(self.store.lines)
+        self.text.setPlainText("\n".join(line for level, line in kept if self._fits(level, line)))
 
     def _copy(self) -> None:
         clipboard = QApplication.clipboard()
@@ -184,9 +186,9 @@ def bundle_parts(
         for name in DEFAULTS
         if not name.endswith(("_path", "_folder", "_model", "_decoder"))
     }
-    stalls = "\n".join(f"{stall.duration_s:.3f} s\n{stall.stack}" for stall in watchdog.stalls)
+    stalls = "\n".join(f"{stall.duration_s:.3f} s\n{stall.stack}" for stall in tuple(watchdog.stalls))
     return {
-        "log.txt": without_names(without_folders("\n".join(line for _, line in store.lines)), names),
+        "log.txt": without_names(without_folders("\n".join(line for _, line in tuple(store.lines))), names),
         "versions.json": json.dumps(versions, indent=2),
         "settings.json": json.dumps(kept, indent=2),
         "slow-moments.txt": without_folders(stalls),

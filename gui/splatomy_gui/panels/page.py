@@ -30,6 +30,8 @@ class Page(QWidget):
 
     step_wanted = pyqtSignal(str)
     """Key of a step to go to."""
+    run_wanted = pyqtSignal(object)
+    """Folder of a run to inspect, once it is read."""
     told = pyqtSignal(str)
     """A minor note for the person."""
 

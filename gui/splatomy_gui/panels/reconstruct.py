@@ -26,6 +26,7 @@ from splatomy_gui.forms import ConfigForm
 from splatomy_gui.panels.gpu_field import GpuField
 from splatomy_gui.panels.page import Page, Shell
 from splatomy_gui.plans import plan_run
+from splatomy_gui.problem import Problem
 from splatomy_gui.widgets.basics import NameLabel, button, label, row
 from splatomy_gui.widgets.disabled import set_available
 from splatomy_gui.widgets.kept import KeptField
@@ -56,6 +57,7 @@ class ReconstructPage(Page):
         order = {name: place for place, name in enumerate(space.methods)}
         self.methods.sort(key=lambda m: (order.get(m.name, 0), not m.name.startswith("dynamic"), m.name))
         self.job: Job | None = None
+        self._saving = False
         self._form: ConfigForm | None = None
         layout = QHBoxLayout(self)
         layout.setContentsMargins(14, 12, 14, 12)
@@ -199,6 +201,8 @@ class ReconstructPage(Page):
     def _reason(self) -> str | None:
         if self.session.case is None:
             return "Open an input first."
+        if self._saving:
+            return "The run begins once the case is saved."
         if self._form is not None and (wrong := self._form.problem()) is not None:
             return wrong
         count = self.session.case.times_s.size
@@ -215,11 +219,24 @@ class ReconstructPage(Page):
         session = self.session
         views, replicas = self.views.value() or None, self.gpus.replicas
         plan = plan_run(session, self.spec.name, self.preset_name, changes, views, replicas)
-        # The engine reads the masks from the case's files.
-        if session.dirty:
-            session.save(lambda: session.queue.add(plan))
-        else:
+        if not session.dirty:
             session.queue.add(plan)
+            return
+
+        def saved() -> None:
+            self._saving = False
+            session.queue.add(plan)
+            self._show_estimate()
+
+        def failed(problem: Problem) -> None:
+            self._saving = False
+            session.tasks.failed.emit(problem)
+            self._show_estimate()
+
+        # The engine reads the masks from the case's files. A second click meanwhile would begin a second run.
+        self._saving = True
+        session.save(saved, failed)
+        self._show_estimate()
 
     # -- progress --------------------------------------------------------------------------------
 
@@ -324,8 +341,7 @@ class ReconstructPage(Page):
 
     def _inspect(self) -> None:
         if self.job is not None:
-            self.session.open_run(self.job.run)
-            self.step_wanted.emit("inspect")
+            self.run_wanted.emit(self.job.run)
 
 
 def status_line(job: Job) -> str:

@@ -172,7 +172,8 @@ class StartPage(QWidget):
         def work() -> list[CaseInfo]:
             return [info for info in map(case_info, folders) if info is not None]
 
-        self.session.tasks.start("The recent cases cannot be listed", work, self.show_cases)
+        title = "The recent cases cannot be listed"
+        self.session.tasks.start(title, work, self.show_cases, topic="recent cases")
 
     def show_cases(self, cases: list[CaseInfo]) -> None:
         """Shows cases, newest first."""

@@ -250,13 +250,16 @@ class ProjectionPane(QWidget):
             try:
                 self._viewer.rendered.disconnect(self._take)
                 self._viewer.failed.disconnect(self._viewer_failed)
+                self._viewer.left.disconnect(self.refresh)
             except (RuntimeError, TypeError):
                 # The session has let this viewer go already.
                 pass
-        self._viewer, self._tickets = viewer, {}
+        # What the one before was asked for never comes.
+        self._viewer, self._tickets, self._wanted = viewer, {}, None
         if viewer is not None:
             viewer.rendered.connect(self._take)
             viewer.failed.connect(self._viewer_failed)
+            viewer.left.connect(self.refresh)
 
     def _take(self, ticket: int, file: str) -> None:
         wanted = self._tickets.get(ticket)

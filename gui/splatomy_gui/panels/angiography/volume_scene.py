@@ -191,11 +191,16 @@ class VolumeScene(QObject):
     def show_other(self, path: Path) -> None:
         """Shows the surface of another volume, at its own threshold, in blue."""
 
+        content = self.content
+
         def work() -> Any:
             other = yield from read_content(path)
             return surface_of(other, other.levels.threshold, None, None)
 
         def done(mesh: Mesh) -> None:
+            # The page may show something else by now, or another page be on show, whose layers these are not.
+            if self.content is not content or SURFACE not in self.session.layers:
+                return
             self.view.show_thing("mesh", OTHER, mesh, color="#5aa7ff", smooth_shading=True)
             self.show_layer(OTHER)
             self.session.layers.change(SURFACE, visible=True)

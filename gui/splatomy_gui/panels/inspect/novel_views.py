@@ -62,10 +62,12 @@ class NovelViews(QObject):
         if self._viewer is not None:
             self._viewer.rendered.disconnect(self._rendered)
             self._viewer.failed.disconnect(self._failed)
+            self._viewer.left.disconnect(self._left)
         self._viewer, self._asked = viewer, None
         if viewer is not None:
             viewer.rendered.connect(self._rendered)
             viewer.failed.connect(self._failed)
+            viewer.left.connect(self._left)
 
     def _ask(self) -> None:
         if self._asked is not None and self._viewer is not None and self._viewer.alive:
@@ -97,3 +99,10 @@ class NovelViews(QObject):
         self._asked = None
         self.busy_changed.emit(False)
         self.failed.emit(text)
+
+    def _left(self) -> None:
+        """Another viewer is asked for what the job did not answer before it ended."""
+        asked, self._asked = self._asked, None
+        if asked is not None:
+            self._wanted.setdefault(asked[1], asked[2])
+            self._ask()

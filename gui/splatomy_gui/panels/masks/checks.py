@@ -70,13 +70,13 @@ class MaskChecks(QObject):
         session = self._session
         if session.case is None or self._task is not None:
             return
-        review, known = session.review, self._measured
+        folder, review, known = session.folder, session.review, self._measured
         frames = review.frames
         stale = [n for n, f in enumerate(frames) if n not in known or known[n][0] is not f]
         shares = [known[n][1] if n in known else 0.0 for n in range(len(frames))]
 
         def done(product: tuple[dict[int, float], dict[int, tuple[str, ...]]]) -> None:
-            if session.case is None or len(session.review) != len(frames):
+            if session.folder != folder:
                 return
             self._measured.update({n: (frames[n], share) for n, share in product[0].items()})
             self.by_frame = product[1]

@@ -68,6 +68,8 @@ class SmartClicks(QObject):
         self._hint: tuple[Frames, Clicks, Any] | None = None
         self.clicks = Clicks()
         self._found: tuple[Clicks, Mask] | None = None
+        self._leaving: tuple[Clicks, ...] = ()
+        """Of frames that were left before the object was found: they are taken over once it is."""
         self.busy = False
         self._accepts = self._restoring = False
 
@@ -129,6 +131,8 @@ class SmartClicks(QObject):
         """A click on the object; other: on what does not belong to it."""
         frame = self._session.clock.frame
         before = self.clicks if self.clicks.frame == frame else Clicks(frame)
+        if before is not self.clicks and self._accepts:
+            self._leaving, self._accepts = (*self._leaving, self.clicks), False
         self._push("smart click", before, before.with_click(pixel, other))
 
     def accept(self) -> bool:
@@ -165,7 +169,7 @@ class SmartClicks(QObject):
     def forget(self) -> None:
         """Another case: nothing of this one is of use."""
         self._embedding = self._hint = self._found = None
-        self._accepts = False
+        self._leaving, self._accepts = (), False
         self._put(Clicks())
 
     def _push(self, text: str, before: Clicks, after: Clicks) -> None:
@@ -174,6 +178,9 @@ class SmartClicks(QObject):
     def _put(self, clicks: Clicks) -> None:
         """Other clicks; for undo commands, which are pushed."""
         self.clicks = clicks
+        if not clicks.places:
+            # Taken back: what was clicked on that frame is not wanted any more.
+            self._leaving = tuple(left for left in self._leaving if left.frame != clicks.frame)
         clock = self._session.clock
         if clicks.places and clock.frame != clicks.frame:
             # Taken back from another frame: whoever does it sees what it was.
@@ -186,15 +193,19 @@ class SmartClicks(QObject):
     # -- looking for it --------------------------------------------------------------------------
 
     def _look(self) -> None:
-        clicks, session = self.clicks, self._session
+        session, frames = self._session, self._session.frames
+        clicks = self._leaving[0] if self._leaving else self.clicks
         known = self._found is not None and self._found[0] == clicks
-        frames, folder = session.frames, session.folder
         if self.busy or known or not clicks.places or frames is None:
             return
 
         def done(mask: Mask) -> None:
+            if session.frames is not frames:
+                return
+            if clicks in self._leaving:
+                self._editor.object("smart click", mask, clicks.hides, clicks.frame)
             # The newest clicks count: an answer to earlier ones is only shown until theirs is there.
-            if session.folder == folder and self.clicks.frame == clicks.frame:
+            elif self.clicks.frame == clicks.frame:
                 self._found = clicks, mask
 
         self.busy = True
@@ -202,12 +213,16 @@ class SmartClicks(QObject):
         task = session.tasks.start(
             "The smart click failed", lambda: self._make(frames, clicks, by_model), done
         )
-        task.ended.connect(lambda: self._ended(clicks))
+        task.ended.connect(lambda: self._ended(frames, clicks))
 
-    def _ended(self, clicks: Clicks) -> None:
+    def _ended(self, frames: Frames, clicks: Clicks) -> None:
         self.busy = False
         answered = self._found is not None and self._found[0] == clicks
-        if self.clicks == clicks and not answered:
+        # The same places of another case's frames were not looked at.
+        here = self._session.frames is frames
+        if here and clicks in self._leaving:
+            self._leaving = tuple(left for left in self._leaving if left != clicks)
+        elif here and self.clicks == clicks and not answered:
             self._accepts = False
             self.clicks = Clicks()
         self._look()

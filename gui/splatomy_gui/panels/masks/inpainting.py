@@ -53,7 +53,8 @@ class InpaintPreview(QObject):
                 self.folder = folder
                 self.found.emit()
 
-        session.tasks.start("The runs cannot be looked at", partial(_prepared_of, paths), done)
+        title = "The runs cannot be looked at"
+        session.tasks.start(title, partial(_prepared_of, paths), done, topic=("inpainted", id(self)))
 
     def switch(self, on: bool) -> None:
         """Shows it, or no longer."""
@@ -78,7 +79,9 @@ class InpaintPreview(QObject):
                 self._show(shown)
 
         title = "The inpainting cannot be shown"
-        self._session.tasks.start(title, partial(_read, *wanted, colours), done)
+        self._session.tasks.start(
+            title, partial(_read, *wanted, colours), done, topic=("inpainted frame", id(self))
+        )
 
     def _show(self, shown: InpaintedFrame | None) -> None:
         box = self._view.frame_box
