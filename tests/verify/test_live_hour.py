@@ -21,6 +21,7 @@ import pytest
 import splatomy
 from splatomy.engine.live import LiveRequest, PhantomSource, live
 from splatomy.events import LiveStatus
+from splatomy.geometry.rigid import inverse
 from splatomy.io.live_sources import LiveFrame
 from splatomy.phantoms.stream import PRESETS, StreamPhantom
 
@@ -34,6 +35,8 @@ SETTLED = 1200
 # The path takes as long as the cycle, so that the loop closes.
 STREAM = replace(PRESETS["small"], fps=6.0, cycle_s=40.0, path_s=40.0, breath_mm=0.0)
 SETTINGS = {"steps_per_frame": 1, "publish_every_s": 5.0, "keep_every_s": 5.0, "mesh_every_s": 30.0}
+MOST_MM = 3.0
+"""How far the path of the last cycle may be off."""
 MOST_FILES = 3000
 """What the run folder may hold: its kept frames are bounded, and so are those of its snapshots."""
 
@@ -127,3 +130,9 @@ def test_an_hour_needs_no_more_memory_than_ten_minutes() -> None:
     assert metrics["relocalisations"] >= 2 * int(cycles)
     found = np.loadtxt(folder / "trajectory.txt")
     assert np.isfinite(found).all() and len(found) > 0.6 * FRAMES
+    # The map has not slid away: in the last cycle the camera is still found where it was in the first.
+    phantom, cycle = StreamPhantom(STREAM, 0), round(STREAM.cycle_s * STREAM.fps)
+    last = found[found[:, 0] >= (FRAMES - cycle) / FPS]
+    at_s = np.rint(last[:, 0] * FPS) % cycle / STREAM.fps
+    true = np.stack([inverse(phantom.camera_from_world(float(t)))[:3, 3] for t in at_s])
+    assert np.sqrt(np.square(last[:, 1:4] - true).sum(1).mean()) < MOST_MM

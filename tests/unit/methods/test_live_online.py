@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -127,6 +128,23 @@ def test_unseen_surfels_stay_bit_for_bit(phantom: StreamPhantom, frames: list[St
     surfels.learn(current.level, online.pose, 1.0, None)
     after = surfels.store["means_mm"].detach()
     assert torch.equal(after[behind], before[behind]) and not torch.equal(after[~behind], before[~behind])
+
+
+def test_with_one_step_a_frame_every_second_step_is_on_a_keyframe(
+    phantom: StreamPhantom, frames: list[StreamFrame]
+) -> None:
+    """Keyframes are drawn at random: a step on one is seen by that."""
+    online = online_for(phantom, replace(QUICK, steps_per_frame=1))
+    drawn = []
+    for frame in frames[:8]:
+        online.observe(observation(frame))
+        before = online.rng.bit_generator.state
+        online.learn(1)
+        drawn.append(online.rng.bit_generator.state != before)
+    keyframe = drawn.index(True)
+    assert keyframe <= 2
+    # The steps between two keyframes alternate.
+    assert sum(drawn) >= 3 and not any(a and b for a, b in pairwise(drawn))
 
 
 def test_given_poses_are_believed(phantom: StreamPhantom, frames: list[StreamFrame]) -> None:

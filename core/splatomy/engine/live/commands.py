@@ -143,7 +143,7 @@ class Desk:
         # The newest frame's instrument is in the next ones too.
         whole = np.zeros((self.online.height_px, self.online.width_px), bool)
         level = seen(self.online, None).level
-        small = area_of(polygon, self.online.width_px, self.online.height_px, level)
+        small = area_of(polygon, level)
         factor = level.factor
         large = np.repeat(np.repeat(small, factor, 0), factor, 1)
         whole[: large.shape[0], : large.shape[1]] = large

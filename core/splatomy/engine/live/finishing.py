@@ -15,6 +15,7 @@ from splatomy.engine.live.request import METHOD
 from splatomy.engine.live.session import LiveSession
 from splatomy.engine.tissue_products import eight_bit
 from splatomy.events import Notice, Progress, Snapshot, Task
+from splatomy.geometry.cameras import Cameras
 from splatomy.io.atomic import write_json
 from splatomy.io.mesh import write_mesh
 from splatomy.io.picture import write_png
@@ -106,7 +107,9 @@ def _pictures(folder: RunFolder, session: LiveSession, scene: LiveScene) -> Task
     views = []
     for n, number in enumerate(chosen):
         frame = frames[number]
-        made = scene.render(scene.views[number], frame.time_s)
+        # At the keyframe's own size: where memory ended, later ones are smaller.
+        camera = Cameras(frame.intrinsics[None], scene.views[number].camera_from_world, *frame.size)
+        made = scene.render(camera, frame.time_s)
         write_png(folder.file("renders", f"frame_{frame.index:06d}.png"), eight_bit(made.colour[0]))
         if n in shown and made.depth_mm is not None:
             observed: NDArray[np.float32] = frame.codes.astype(np.float32) / 255

@@ -40,7 +40,7 @@ class Recorder:
         self.left_out = 0
         self.depth_scale: float | None = None
         self._last_s = -np.inf
-        self._error: OSError | None = None
+        self._error: OSError | MemoryError | None = None
         self._queue: Queue[tuple[Any, ...] | None] = Queue(_WAITING)
         self._thread = threading.Thread(target=self._work, name="splatomy record", daemon=True)
         self._thread.start()
@@ -64,7 +64,7 @@ class Recorder:
         """Keeps a frame; lengths are those that came with it, before any scale the surgeon told.
 
         Raises:
-            OSError: the disk refused an earlier one.
+            OSError: the disk refused an earlier one. MemoryError: there was no memory for it.
         """
         if self._error is not None:
             error, self._error = self._error, None
@@ -139,7 +139,7 @@ class Recorder:
             name, image, depth, occluded, depth_scale = item
             try:
                 write_frame(self.folder, name, image, depth, occluded, depth_scale)
-            except OSError as error:
+            except (OSError, MemoryError) as error:
                 self._error = error
 
 

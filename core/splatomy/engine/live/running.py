@@ -21,6 +21,7 @@ from splatomy.engine.live.newest_picture import ShownSource
 from splatomy.engine.live.phantom_source import open_source
 from splatomy.engine.live.request import METHOD, LiveRequest
 from splatomy.engine.live.session import LiveSession
+from splatomy.engine.memory_bound import HALVED, halvings_of
 from splatomy.engine.repeatable import repeatable
 from splatomy.engine.request import kernel_backends, pick_device
 from splatomy.engine.resuming import stored_checkpoint
@@ -28,9 +29,9 @@ from splatomy.errors import InputError
 from splatomy.events import Event, Notice, Progress, Task, event_json
 from splatomy.io.live_sources import LiveSource, SourceInfo
 from splatomy.io.run import RunFolder, check_run_path, prepare_run
-from splatomy.kernels.ready import made_ready, on, optimiser, surfel_kernels
+from splatomy.kernels.ready import made_ready, on, surfel_kernels
 from splatomy.method import find_method, make_config
-from splatomy.methods.live_scene.config import Config
+from splatomy.methods.live_scene.config import Config, halved
 from splatomy.methods.live_scene.online import Online
 from splatomy.methods.live_scene.warming import warm_up
 
@@ -60,7 +61,7 @@ def live(request: LiveRequest, source: LiveSource | None = None) -> Task[RunFold
     info = source.describe()
     try:
         preparer = Preparer(info, request.options, str(device))
-        parts = [optimiser, *on(device, surfel_kernels)]
+        parts = on(device, surfel_kernels)
         if device.type == "cuda":
             camera = info.intrinsics, info.width_px, info.height_px
             parts.append(partial(warm_up, config, *camera, device))
@@ -87,7 +88,7 @@ class _Keeper:
     ) -> None:
         self.request, self.config, self.device, self.folder, self.info = request, config, device, folder, info
         self.notices: list[str] = []
-        self.record: dict[str, Any] = {}
+        self.record: dict[str, Any] = {"halvings": _halvings_before(request)}
         self._events_refused = False
 
     def drive(self, source: LiveSource, preparer: Preparer) -> Task[None]:
@@ -100,7 +101,7 @@ class _Keeper:
                 self.note(event)
                 yield event
             online = Online(
-                self.config,
+                self._smaller(),
                 self.info.intrinsics,
                 self.info.width_px,
                 self.info.height_px,
@@ -144,6 +145,13 @@ class _Keeper:
             )
             yield Notice("warning", "no-scale", text)
 
+    def _smaller(self) -> Config:
+        """The settings as they were halved before the session was interrupted."""
+        config = self.config
+        for _ in range(self.record["halvings"]):
+            config = halved(config, self.info.width_px) or config
+        return config
+
     def _resumed(self, session: LiveSession) -> Iterator[Event]:
         stored = stored_checkpoint(self.folder)
         if stored is None:
@@ -163,6 +171,7 @@ class _Keeper:
         """Records one event; a full disk must not end a session."""
         if isinstance(event, Notice) and event.level == "warning":
             self.notices = [*self.notices, event.text][-200:]
+            self.record["halvings"] += event.code == HALVED
         if self.request.on_held is None:
             with contextlib.suppress(OSError):
                 self.folder.append_event({"time": round(time.time(), 3), **event_json(event)})
@@ -195,6 +204,15 @@ class _Keeper:
                 session.close()
         finally:
             self._write_record(state, end=_clock())
+
+
+def _halvings_before(request: LiveRequest) -> int:
+    """How often a session that is resumed halved its settings until now."""
+    if request.resume:
+        # A record that cannot be read has nothing to go on from either.
+        with contextlib.suppress(InputError):
+            return halvings_of(RunFolder(request.out).record())
+    return 0
 
 
 def _clock() -> str:

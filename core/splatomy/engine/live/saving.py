@@ -15,7 +15,7 @@ class Saver:
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
         self._waiting: Latest[Checkpoint] = Latest()
-        self._error: OSError | None = None
+        self._error: OSError | MemoryError | None = None
         self._thread = threading.Thread(target=self._work, name="splatomy checkpoint", daemon=True)
         self._thread.start()
 
@@ -23,7 +23,7 @@ class Saver:
         """Hands a checkpoint over; never waits.
 
         Raises:
-            OSError: the disk refused an earlier one.
+            OSError: the disk refused an earlier one. MemoryError: there was no memory for it.
         """
         self._waiting.put(checkpoint)
         if self._error is not None:
@@ -39,5 +39,5 @@ class Saver:
         while (checkpoint := self._waiting.take()) is not None:
             try:
                 self.folder.save_checkpoint(checkpoint)
-            except OSError as error:
+            except (OSError, MemoryError) as error:
                 self._error = error

@@ -15,6 +15,7 @@ from splatomy.engine.live.continuing import checkpoint_of
 from splatomy.engine.live.frame_preparing import Prepared, Preparer
 from splatomy.engine.live.front import Front
 from splatomy.engine.live.keeping import CameraPath, Recorder
+from splatomy.engine.live.memory_bound import within_memory
 from splatomy.engine.live.monitor import Monitor
 from splatomy.engine.live.publishing import Publisher
 from splatomy.engine.live.request import LiveRequest
@@ -22,7 +23,7 @@ from splatomy.engine.live.saving import Saver
 from splatomy.engine.live.shedding import RUNGS, Ladder
 from splatomy.engine.live.showing import picture_of
 from splatomy.engine.memory import resident_mb
-from splatomy.errors import InputError
+from splatomy.errors import InputError, is_out_of_memory
 from splatomy.events import Answer, Event, LiveStatus, Notice, Progress, Snapshot, Task
 from splatomy.io.live_sources import LiveSource, SourceInfo
 from splatomy.io.run import RunFolder
@@ -92,18 +93,22 @@ class LiveSession:
     def run(self) -> Task[None]:
         """Takes frames until the stream ends or is finished."""
         while not self.finished:
-            yield from self._commands()
+            yield from within_memory(self.online, self._commands())
             prepared = self.front.next(_WAIT_S)
-            if prepared is None:
-                if self.front.ended:
-                    break
-                if not self.simulated and not self.paused:
-                    # Nobody waits: the map may as well get better.
-                    self.online.learn(1, bend=False)
-            elif not self.paused and prepared.frame.index > self.skip_until:
-                yield from self._frame(prepared)
-            yield from self._news()
-        yield from self._published()
+            if prepared is None and self.front.ended:
+                break
+            yield from within_memory(self.online, self._turn(prepared))
+        yield from within_memory(self.online, self._published())
+
+    def _turn(self, prepared: Prepared | None) -> Iterator[Event]:
+        """What is done between two looks at the front."""
+        if prepared is None:
+            if not self.simulated and not self.paused:
+                # Nobody waits: the map may as well get better.
+                self.online.learn(1, bend=False)
+        elif not self.paused and prepared.frame.index > self.skip_until:
+            yield from self._frame(prepared)
+        yield from self._news()
 
     def clock_s(self) -> float:
         """The session's time: that of the frames when it is simulated, else since the start."""
@@ -259,7 +264,12 @@ class LiveSession:
                 yield Answer(fields.get("id"), "rejected", self.desk.generation, str(error))
                 continue
             yield Answer(command.identifier, "received", self.desk.generation)
-            answer = self.desk.obey(command)
+            try:
+                answer = self.desk.obey(command)
+            except Exception as error:
+                if is_out_of_memory(error):
+                    yield Answer(command.identifier, "rejected", self.desk.generation, _NO_ROOM)
+                raise
             yield answer
             if answer.state == "applied":
                 self._due["publish"] = 0.0
@@ -387,6 +397,7 @@ _DISK = (
     "The disk does not take what the session writes (it may be full): the session goes on in memory and "
     "tries again. Make room; frames and checkpoints of this time may be missing."
 )
+_NO_ROOM = "The memory is full: expected room for this command. The session makes room; give it again."
 
 
 class _Tolerant:

@@ -29,5 +29,6 @@ METHOD = MethodSpec(
         "gpu": _GPU,
         "gpu-deforming": {**_GPU, "profile": "deforming", "budget_s": 0.05},
     },
+    halved="splatomy.methods.live_scene.config:halved",
     citation="DynamicSurg3D; the online method follows EndoGSLAM (MICCAI 2024) and Endo-2DTAM",
 )

@@ -1,9 +1,11 @@
 """Settings of the live reconstruction."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from splatomy.method import setting
+
+_LEAST_LEARN_PX, _LEAST_TRACK_PX, _LEAST_SURFELS = 64, 32, 500
 
 
 @dataclass(frozen=True)
@@ -77,3 +79,21 @@ class Config:
     )
     keep_every_s: float = setting(0.5, 0.02, 60.0, "s", "Time between frames kept for an offline run")
     late_after_s: float = setting(0.6, 0.02, 60.0, "s", "Age of a frame from which the session sheds load")
+
+
+def halved(config: Config, width_px: int | None = None) -> Config | None:
+    """Half the surfels, and pictures of half the side; None = hardly any pixels are left.
+
+    width_px: of the frames, where it is known: wider pictures than these are not made.
+    """
+    widest = config.learn_px if width_px is None else min(config.learn_px, width_px)
+    if widest // 2 < _LEAST_LEARN_PX:
+        return None
+    tracked = config.track_px if width_px is None else min(config.track_px, width_px)
+    return replace(
+        config,
+        learn_px=widest // 2,
+        track_px=max(_LEAST_TRACK_PX, tracked // 2),
+        max_surfels=max(_LEAST_SURFELS, config.max_surfels // 2),
+        max_new_surfels=max(_LEAST_SURFELS, config.max_new_surfels // 2),
+    )

@@ -57,7 +57,7 @@ def seen(online: Online, frame: int | None) -> Seen:
     return Seen(keyframe.index, level, keyframe.camera_from_world, motion, keyframe)
 
 
-def area_of(polygon: Float, width_px: int, height_px: int, level: Level) -> Bool:
+def area_of(polygon: Float, level: Level | Keyframe) -> Bool:
     """The inside of a polygon (N, 2), in px of the full frame, at the size of a level, (h, w)."""
     width, height = level.size
     points = (polygon + 0.5) / level.factor - 0.5
@@ -72,8 +72,7 @@ def edit_mask(online: Online, frame: int | None, polygon: Float, hides: bool) ->
     What was learnt of a hidden area as it was seen there goes; what is bared again may grow.
     """
     where = seen(online, frame)
-    area = area_of(polygon, online.width_px, online.height_px, where.level)
-    if not area.any():
+    if not area_of(polygon, where.level).any():
         raise InputError("The polygon holds no pixel: expected one inside the picture. Draw it anew.")
     frames = online.part.keyframes
     touched = [k for k in frames.kept if abs(k.index - where.index) <= _REACH_FRAMES]
@@ -82,13 +81,15 @@ def edit_mask(online: Online, frame: int | None, polygon: Float, hides: bool) ->
     changed = []
     gone: dict[str, Tensor] = {}
     for old in touched:
+        # Keyframes from before a lack of memory are larger.
+        area = area_of(polygon, old)
         usable = old.usable & ~area if hides else old.usable | (area & (old.depth > 0))
         weight = np.where(usable, np.maximum(old.weight, np.float16(usable)), 0).astype(np.float16)
         if hides:
             gone = _taken_out(online, old, area, gone)
         changed.append((old, frames.replace(old, usable=usable, weight=weight)))
     if online.current is not None and abs(online.current.outcome.index - where.index) <= _REACH_FRAMES:
-        _mask_current(online, area, hides)
+        _mask_current(online, area_of(polygon, online.current.level), hides)
     for _, keyframe in changed:
         for _ in range(_RELEARNT // max(len(changed), 1)):
             online.replay(keyframe)
@@ -133,7 +134,7 @@ def _mask_current(online: Online, area: Bool, hides: bool) -> None:
 def edit_region(online: Online, number: int, frame: int | None, polygon: Float, keep: bool) -> Undo:
     """Marks the tissue in an area as wanted (learnt with more weight, never dropped) or to be ignored."""
     where = seen(online, frame)
-    area = area_of(polygon, online.width_px, online.height_px, where.level)
+    area = area_of(polygon, where.level)
     surfels = online.part.surfels
     chosen = within(surfels, where.camera_from_world, where.level, area, where.motion)
     if surfels.store is None or not chosen.any():

@@ -147,6 +147,15 @@ def levels_of(
     return levels
 
 
+def coarser(level: Level, factor: int) -> Level:
+    """A level binned further by a factor; a bin counts as usable when all of it is."""
+    if factor == 1:
+        return level
+    more = torch.stack([level.usable.float(), level.depth, (level.depth > 0).float(), level.weight])
+    binned = avg_pool2d(torch.cat([level.image, more])[None], factor)[0]
+    return _level(binned, level.factor * factor, binned_intrinsics(level.intrinsics.numpy(), factor))
+
+
 def _level(planes: Tensor, factor: int, intrinsics: Float) -> Level:
     """A level of means over bins of colour, usable, depth, known and weight, (7, h, w)."""
     colour = planes[:3].contiguous()

@@ -44,6 +44,11 @@ class Keyframe:
     thumbnail: Float32
     pinned: bool = False
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in px."""
+        return self.codes.shape[1], self.codes.shape[0]
+
     def level(self, device: torch.device) -> Level:
         """The keyframe as a level to learn from."""
         image = torch.as_tensor(self.codes, device=device).permute(2, 0, 1).float() / 255

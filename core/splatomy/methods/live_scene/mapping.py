@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -185,10 +186,14 @@ class SurfelMap:
     def _append(
         self, rows: dict[str, Tensor], time_s: float, motion: NodeMotion | None, at_rest: bool = False
     ) -> None:
-        count = len(rows["means_mm"])
-        if not count:
-            return
-        before, nodes = len(self), 0
+        if len(rows["means_mm"]):
+            with self._all_or_nothing():
+                self._appended(rows, time_s, motion, at_rest)
+
+    def _appended(
+        self, rows: dict[str, Tensor], time_s: float, motion: NodeMotion | None, at_rest: bool
+    ) -> None:
+        count, before, nodes = len(rows["means_mm"]), len(self), 0
         if motion is not None and not at_rest:
             nodes = motion.cover(rows["means_mm"])
             rows["means_mm"] = motion.at_rest(rows["means_mm"])
@@ -245,10 +250,16 @@ class SurfelMap:
         seen = torch.zeros(len(self), dtype=torch.bool, device=self.device)
         seen.index_copy_(0, rows, drawn.radius_px > 0)
         before = {name: p.detach().clone() for name, p in self.store.parameters.items()}
-        self.store.optimiser.step()
         with torch.no_grad():
-            for name, p in self.store.parameters.items():
-                p.copy_(torch.where(seen if p.ndim == 1 else seen[:, None], p, before[name]))
+            try:
+                self.store.optimiser.step()
+                for name, p in self.store.parameters.items():
+                    p.copy_(torch.where(seen if p.ndim == 1 else seen[:, None], p, before[name]))
+            except Exception:
+                # Memory may end between two parameters: then nothing was learnt.
+                for name, p in self.store.parameters.items():
+                    p.copy_(before[name])
+                raise
             limit = math.log(_LARGEST_PX * self.pixel_mm)
             self.store["log_scales"].clamp_(math.log(0.1 * self.pixel_mm), limit + 2.0)
         return loss.detach()
@@ -320,10 +331,25 @@ class SurfelMap:
         wrong |= self.store["log_scales"].amax(1) > math.log(_LARGEST_PX * self.pixel_mm)
         over = len(self) - int(wrong.sum()) - int(0.95 * self.config.max_surfels)
         if len(self) >= self.config.max_surfels and over > 0:
-            score = opacity * (1 + self.store.side["looks"]).log1p() + 10 * (self.store.side["region"] > 0)
+            score = _importance(self.store)
             score[wrong] = -1.0
             wrong[score.argsort(stable=True)[: over + int(wrong.sum())]] = True
         return self.drop(wrong)
+
+    @torch.no_grad()
+    def fit_budget(self) -> None:
+        """Drops what matters least beyond the budget, by way of the host: the device may have no room."""
+        if self.store is None:
+            return
+        self._in_front = None
+        self.store = GaussianStore.from_state(self.store.state_arrays(), self._rates(), torch.device("cpu"))
+        over = len(self) - self.config.max_surfels
+        if over > 0:
+            gone = torch.zeros(len(self), dtype=torch.bool)
+            gone[_importance(self.store).argsort(stable=True)[:over]] = True
+            self.drop(gone)
+        # Left on the host where even this finds no room: with still smaller settings it is tried again.
+        self.store = GaussianStore.from_state(self.store.state_arrays(), self._rates(), self.device)
 
     @torch.no_grad()
     def drop(self, gone: Tensor) -> int:
@@ -334,9 +360,37 @@ class SurfelMap:
         count = int(gone.sum())
         # Some must stay: the optimiser has no empty state.
         if count and count < len(self):
-            self.store.reindex((~gone).nonzero()[:, 0])
+            with self._all_or_nothing():
+                self.store.reindex((~gone).nonzero()[:, 0])
             return count
         return 0
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Within it rows change altogether or, where memory ends in between, not at all."""
+        store = self.store
+        if store is None:
+            try:
+                yield
+            except Exception:
+                self.store = None
+                raise
+            return
+        # Tensors with other rows are new ones: to know the old ones is enough.
+        groups = store.optimiser.param_groups
+        parameters, side = dict(store.parameters), dict(store.side)
+        moments = {name: dict(store.optimiser.state.get(p, {})) for name, p in parameters.items()}
+        try:
+            yield
+        except Exception:
+            store.parameters, store.side = parameters, side
+            store.optimiser.state.clear()
+            for group in groups:
+                name = group["name"]
+                group["params"][0] = parameters[name]
+                if moments[name]:
+                    store.optimiser.state[parameters[name]] = moments[name]
+            raise
 
     @torch.no_grad()
     def apply_similarity(self, scale: float, b_from_a: Float) -> None:
@@ -344,9 +398,12 @@ class SurfelMap:
         if self.store is None:
             return
         from_a = torch.as_tensor(b_from_a, dtype=torch.float32, device=self.device)
-        self.store["means_mm"].copy_(scale * self.store["means_mm"] @ from_a[:3, :3].T + from_a[:3, 3])
+        means = scale * self.store["means_mm"] @ from_a[:3, :3].T + from_a[:3, 3]
+        quats = turned(from_a[:3, :3], self.store["quats_wxyz"])
+        # What needs memory is done: from here on all of it happens.
+        self.store["means_mm"].copy_(means)
+        self.store["quats_wxyz"].copy_(quats)
         self.store["log_scales"].add_(math.log(scale))
-        self.store["quats_wxyz"].copy_(turned(from_a[:3, :3], self.store["quats_wxyz"]))
         self.pixel_mm *= scale
         self.near_mm *= scale
         self.store.set_learning_rates(self._rates())
@@ -373,6 +430,12 @@ class SurfelMap:
             known = {name: array for name, array in arrays.items() if name != "in_front"}
             out.store = GaussianStore.from_state(known, out._rates(), device)
         return out
+
+
+def _importance(store: GaussianStore) -> Tensor:
+    """How much surfels matter (N,): what is faint or was seldom seen goes first, what is to be kept last."""
+    opacity = torch.sigmoid(store["opacity_logit"])
+    return opacity * (1 + store.side["looks"]).log1p() + 10 * (store.side["region"] > 0)
 
 
 def turned(rotation: Tensor, quats_wxyz: Tensor) -> Tensor:

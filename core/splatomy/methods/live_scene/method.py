@@ -15,7 +15,7 @@ import torch
 from splatomy.capture import Capture
 from splatomy.errors import InputError
 from splatomy.events import Checkpoint, Notice, Progress, Snapshot, Task
-from splatomy.kernels.ready import made_ready, on, optimiser, surfel_kernels
+from splatomy.kernels.ready import made_ready, on, surfel_kernels
 from splatomy.methods.live_scene.config import Config
 from splatomy.methods.live_scene.frames import Float, Observation
 from splatomy.methods.live_scene.online import Online
@@ -41,7 +41,7 @@ def reconstruct(
 
     Source: sheet online-incremental (EndoGSLAM, Endo-2DTAM and their relatives); README.md says what is ours.
     """
-    yield from made_ready(optimiser, *on(device, surfel_kernels))
+    yield from made_ready(*on(device, surfel_kernels))
     online: Online | None = None
     done = 0
     skip = 0 if resume is None else int(resume.values["step"])

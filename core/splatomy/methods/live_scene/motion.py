@@ -68,15 +68,19 @@ class NodeMotion:
             _, parent = nearest(new, self.nodes_mm, 1)
             change = self.changes[parent[:, 0]]
             new = new - change[:, :3] * self.unit_mm
-        self.nodes_mm = torch.cat([self.nodes_mm, new])
-        self.changes = torch.cat([self.changes, change])
-        self._near, self._share = self.bind(self.nodes_mm)
+        nodes, changes = torch.cat([self.nodes_mm, new]), torch.cat([self.changes, change])
+        near, share = self._bound(nodes, nodes)
+        # All at once: memory may have ended before.
+        self.nodes_mm, self.changes, self._near, self._share = nodes, changes, near, share
         return len(new)
 
     def bind(self, points_mm: Tensor) -> tuple[Tensor, Tensor]:
         """The nodes (N, 4) that carry resting points (N, 3), and their shares (N, 4), which sum to one."""
-        count = min(NUM_NEIGHBOURS, len(self.nodes_mm))
-        distance, index = nearest(points_mm, self.nodes_mm, count)
+        return self._bound(points_mm, self.nodes_mm)
+
+    def _bound(self, points_mm: Tensor, nodes_mm: Tensor) -> tuple[Tensor, Tensor]:
+        count = min(NUM_NEIGHBOURS, len(nodes_mm))
+        distance, index = nearest(points_mm, nodes_mm, count)
         share = torch.exp(-distance.square() / (2 * self.spacing_mm**2)) + 1e-9
         share = share / share.sum(1, keepdim=True)
         missing = (0, NUM_NEIGHBOURS - count)

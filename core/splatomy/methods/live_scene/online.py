@@ -17,7 +17,7 @@ from splatomy.geometry.rigid import inverse, rigid, rotation_from_vector
 from splatomy.methods.live_scene.bending import fit_nodes
 from splatomy.methods.live_scene.breathing import Breathing
 from splatomy.methods.live_scene.config import Config
-from splatomy.methods.live_scene.frames import Float, Level, Observation, factor_for, levels_of
+from splatomy.methods.live_scene.frames import Float, Level, Observation, coarser, factor_for, levels_of
 from splatomy.methods.live_scene.health import Gate, Health, State, is_good, is_possible, is_sure, looks_of
 from splatomy.methods.live_scene.keyframes import (
     Keyframe,
@@ -84,6 +84,8 @@ class Online:
         self.marks: list[Mark] = []
         self.current: Current | None = None
         self._grow_again = False
+        self._turn = 0
+        """1 after a step on the newest frame, when a keyframe is next."""
 
     def _new_part(self) -> Part:
         self._parts_begun += 1
@@ -92,10 +94,23 @@ class Online:
     def expect_depth_error(self, share: float) -> None:
         """Tells how far the depths to come may be off, as a share of the depth; never less than was set."""
         if share > self.config.depth_sigma:
-            self.config = replace(self.config, depth_sigma=share)
-            self.tracker.config = self.config
-            for part in (self.part, *self.resting):
-                part.surfels.config = self.config
+            self._configure(replace(self.config, depth_sigma=share))
+
+    def go_on_with(self, config: Config) -> None:
+        """Takes smaller settings over, where memory ended in whatever was done last.
+
+        The maps are brought into their budget; what stays of them stays as it is.
+        """
+        self._configure(config)
+        # The frame may have been half done, and the tracker holds room for larger pictures.
+        self.current, self.tracker = None, Tracker(config)
+        for part in (self.part, *self.resting):
+            part.surfels.fit_budget()
+
+    def _configure(self, config: Config) -> None:
+        self.config = self.tracker.config = config
+        for part in (self.part, *self.resting):
+            part.surfels.config = part.keyframes.config = config
 
     # -- finding the camera ------------------------------------------------------------------------
 
@@ -330,6 +345,7 @@ class Online:
             self._grow_again = outcome.is_keyframe
         current.foretold = None
         if outcome.is_keyframe:
+            self._turn = 0
             changes = torch.zeros(0, 6) if part.motion is None else part.motion.changes
             part.keyframes.add(
                 keyframe_of(outcome.index, outcome.time_s, current.level, self.pose, current.gain, changes)
@@ -340,7 +356,10 @@ class Online:
         for step in range(steps if len(part.surfels) else 0):
             if step and time.monotonic() > until_s:
                 break
-            if step % 2 == 0 or not len(part.keyframes):
+            # Every second step, also where a frame has but one: a map that learns from the newest frames
+            # alone takes over every error of their poses, and slides away with the camera.
+            self._turn = 1 - self._turn
+            if self._turn or not len(part.keyframes):
                 loss = part.surfels.learn(current.level, self.pose, current.gain, part.motion)
             else:
                 loss = self.replay(part.keyframes.drawn(self.rng, self.pose, self.typical_mm))
@@ -364,6 +383,8 @@ class Online:
         part = self.part
         motion = None if part.motion is None else part.motion.at(torch.as_tensor(keyframe.changes))
         level = keyframe.level(self.device)
+        # Where memory ended, older keyframes are larger than what is learnt from now.
+        level = coarser(level, max(1, factor_for(self.width_px, self.config.learn_px) // level.factor))
         return part.surfels.learn(level, keyframe.camera_from_world, keyframe.gain, motion)
 
     # -- keeping ---------------------------------------------------------------------------------
@@ -376,6 +397,7 @@ class Online:
         values |= {
             "parts": parts,
             "grow_again": self._grow_again,
+            "turn": self._turn,
             "health": self.health.values(),
             "gate": [self.gate.saturation, self.gate.sharpness],
             "rng": self.rng.bit_generator.state,
@@ -387,11 +409,17 @@ class Online:
         """Takes over what ``state`` gave."""
         parts = parts_restored(arrays, values["parts"], self.config, self.device)
         self.part, self.resting = parts[0], parts[1:]
+        for part in parts:
+            if len(part.surfels) > self.config.max_surfels:
+                # The state may be from before memory ended.
+                part.surfels.fit_budget()
         self._parts_begun = 1 + max(part.number for part in parts)
         self.pose, self.before = np.array(arrays["pose"]), np.array(arrays["before"])
         for name in _PLAIN:
             setattr(self, name, values[name])
         self._grow_again = bool(values["grow_again"])
+        # Older states know none.
+        self._turn = int(values.get("turn", 0))
         self.health.restore(values["health"])
         self.gate.saturation, self.gate.sharpness = values["gate"]
         self.rng.bit_generator.state = values["rng"]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from splatomy.errors import InputError
 from splatomy.geometry.cameras import Cameras
 from splatomy.kernels.spherical_harmonics import sh_from_colours
+from splatomy.methods.live_scene.frames import binned_intrinsics, factor_for
 from splatomy.methods.live_scene.mapping import to_numpy
 from splatomy.methods.live_scene.model import LiveScene
 from splatomy.methods.live_scene.motion import CHANNELS
@@ -29,9 +30,9 @@ def scene_of(online: Online, generation: int) -> LiveScene:
             "No frame of the stream showed tissue of known depth, so there is no map: expected at least one "
             "frame that is bright, not hidden and has depth. Check the source, its masks and its depth."
         )
-    factor = part.keyframes.kept[0].factor if len(part.keyframes) else 1
+    factor = factor_for(online.width_px, online.config.learn_px)
     width, height = online.width_px // factor, online.height_px // factor
-    k = part.keyframes.kept[0].intrinsics if len(part.keyframes) else online.intrinsics
+    k = binned_intrinsics(online.intrinsics, factor)
     poses = np.stack(
         [part.in_world(f.camera_from_world, f.time_s) for f in part.keyframes.kept] or [online.place()]
     )
