@@ -73,11 +73,11 @@ verify: env-dev ## the slow tests, on the real data in ../shared; resumable
 soak: env-dev ## live sessions of an hour and on real videos, slow objects: tens of minutes
 	$(BIN)/python -m pytest -q -m soak tests
 
-reliability: env-dev ## inject every fault of the reliability table, resumable; prints it and keeps it
-	$(BIN)/python tests/reliability/table.py --publish
+reliability: env-dev ## inject the faults that the reliability table still wants, resumable; prints it and keeps it
+	$(BIN)/python tests/reliability/table.py --published --publish
 
 fuzz: env-dev ## ten minutes of hostile input for every reader, added to all before; prints the security table
-	$(BIN)/python tests/security/table.py --seconds 600
+	$(BIN)/python tests/security/table.py --seconds 600 --published
 
 bench: env-dev ## measure speed, memory and quality into resources/benchmarks
 	@shopt -s nullglob; scripts=(tests/benchmarks/bench_*.py); \

@@ -82,7 +82,7 @@ def test_a_job_speaks_the_protocol(tmp_path: Path) -> None:
             process.stdin.write('{"command": "nonsense"}\n')
             process.stdin.flush()
     process.stdin.close()
-    assert process.wait(20) == 0
+    assert process.wait(120) == 0
     kinds = {e["event"] for e in events}
     assert {"progress", "live", "snapshot", "command", "done", "notice"} <= kinds
     states = [e["state"] for e in events if e["event"] == "command" and e["id"] == "a"]

@@ -12,10 +12,10 @@ from splatomy.kernels.ready import begin, made_ready
 
 def test_what_is_begun_runs_beside_the_caller_in_its_order() -> None:
     may_go, done, calls = threading.Event(), threading.Event(), list[int]()
-    begin(lambda: may_go.wait(10) and None, lambda: calls.append(1), lambda: calls.append(2), done.set)
+    begin(lambda: may_go.wait(120) and None, lambda: calls.append(1), lambda: calls.append(2), done.set)
     assert not calls
     may_go.set()
-    assert done.wait(10)
+    assert done.wait(120)
     assert calls == [1, 2]
 
 
@@ -26,7 +26,7 @@ def test_a_failure_keeps_nothing_from_the_others_and_is_told_by_who_needs_it() -
         raise ValueError("no such device")
 
     begin(broken, done.set)
-    assert done.wait(10)
+    assert done.wait(120)
     with pytest.raises(ValueError, match="no such device"):
         finish(made_ready(broken))
 

@@ -74,7 +74,9 @@ def fill_runs(tally: Tally, subject: Subject, work: Path, trials: int, until_s: 
         disk = work / f"{subject.method}-{kind}"
         with small_disk(disk, f"{kind}={first * (_PAGE if kind == 'size' else 1)}"):
             out = disk / "run"
-            for amount in range(first, last + step, step):
+            # At last the disk is free: a run needs more on the way than in the end, for the volumes of a
+            # sequence before they are packed, and its events grow with every failure.
+            for amount in (*range(first, last + step, step), 4 * last):
                 if time.monotonic() > until_s:
                     return
                 _resize(disk, f"{kind}={amount * (_PAGE if kind == 'size' else 1)}")

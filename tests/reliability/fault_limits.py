@@ -19,7 +19,6 @@ from fault_tally import Tally
 from splatomy.cli.main import end_for_memory, main
 from splatomy.cli.watching import watched
 from splatomy.io.run import RunFolder
-from splatomy.kernels.ready import optimiser
 
 _HOUR_S = 3600.0
 _LEAST_MB, _MOST_MB = 24.0, 2048.0
@@ -38,7 +37,6 @@ def starve(tally: Tally, subject: Subject, work: Path, trials: int, until_s: flo
     made = Child(lambda tell: main(subject.words(source, where / "reference")))
     if made.end() != 0:
         raise ValueError(f"the undisturbed run fails: {made.said()[-300:]}")
-    optimiser()
     fault, out = "out of memory", where / "run"
     problems = ["never resumed"]
     for more_mb in np.geomspace(_LEAST_MB, _MOST_MB, 2 * trials):
@@ -102,10 +100,12 @@ def starve_gpu(tally: Tally, subject: Subject, work: Path, trials: int, until_s:
         )  # fmt: skip
         if code == 0:
             shutil.rmtree(out.parent)
+    said = ""
     if not is_done(out):
         last = Child(commanded(subject, source, out, device="cuda"))
         last.end()
-    problems = run_problems(out) if is_done(out) else ["never resumed"]
+        said = last.said()
+    problems = run_problems(out) if is_done(out) else [f"never resumed: {said[-300:]}"]
     tally.add("runs gone on with on a free GPU", subject.method, problems, resumed=True)
     tally.finish()
 

@@ -8,10 +8,12 @@ result of an undisturbed one within 1e-4. Everything else counts as lost.
 
 Each section is a process of its own and keeps its figures after every fault, in .venv/reliability under the
 commit and its changes, so an interrupted table goes on where it was. ``--share 0.1`` adds a tenth of the full
-number to each section, up to the full number. ``--publish`` writes the table to resources/benchmarks.
-``--state`` keeps the figures elsewhere, as on a machine with more processors (``--jobs 12``); ``--merge``
-then adds the figures of such a folder here, once. ``--commit`` names the version where there is no history.
-Linux alone; disks are tried where this user may mount file systems, and the table says so where he may not.
+number to each section, up to the full number. ``--publish`` writes the table to resources/benchmarks;
+``--published`` first takes it over from there, whatever the commit, into a folder of its own, save for the
+sections in which something was lost. ``--state`` keeps the figures elsewhere, as on a machine with more
+processors (``--jobs 12``), there without ``--published``; ``--merge`` then adds the figures of such a folder
+here, once. ``--commit`` names the version where there is no history. Linux alone; disks are tried where this
+user may mount file systems, and the table says so where he may not.
 """
 
 from __future__ import annotations
@@ -69,6 +71,10 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="sections at a time")
     parser.add_argument("--seconds", type=float, default=7200.0, help="no fault is begun later than this")
     parser.add_argument("--only", nargs="*", choices=list(FULL), help="sections")
+    parser.add_argument(
+        "--published", type=Path, nargs="?", const=OUT / "reliability.json", metavar="FILE",
+        help="first take over the published sections that are further",
+    )  # fmt: skip
     parser.add_argument("--state", type=Path, help="folder of the figures so far")
     parser.add_argument("--merge", type=Path, metavar="FOLDER", help="first add the figures in such a folder")
     parser.add_argument("--commit", default="", help="name of the version, instead of git's")
@@ -82,8 +88,11 @@ def main() -> int:
     if chosen.section:
         return _section(chosen.section, chosen.state, chosen.wanted, chosen.seconds, chosen.commit)
     version = chosen.commit or _version()
-    state = chosen.state or ROOT / ".venv" / "reliability" / version.replace(" ", "-")
+    kept_in = version.replace(" ", "-") if chosen.published is None else "published"
+    state = chosen.state or ROOT / ".venv" / "reliability" / kept_in
     state.mkdir(parents=True, exist_ok=True)
+    if chosen.published is not None:
+        take_over(chosen.published, state)
     if chosen.merge is not None:
         if chosen.merge.resolve() == state.resolve():
             parser.error("--merge and --state are the same folder")
@@ -112,6 +121,21 @@ def _version() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "no commit"
     return f"{commit} with changes {hashlib.sha256(changes).hexdigest()[:8]}" if changes else commit
+
+
+def take_over(published: Path, state: Path) -> None:
+    """Goes on from the published sections with more faults than are known here and nothing lost."""
+    for name, section in json.loads(published.read_text())["sections"].items():
+        file = state / f"{name}.json"
+        here = json.loads(file.read_text())["rows"] if file.exists() else []
+        lost = sum(row["lost"] for row in [*section["rows"], *here])
+        if not lost and _injected(section["rows"]) > _injected(here):
+            file.write_text(json.dumps(section))
+
+
+def _injected(rows: list[dict[str, Any]]) -> int:
+    """Faults of rows; those of runs that were gone on with count results instead."""
+    return sum(row["injected"] for row in rows if not row["fault"].startswith(GONE_ON))
 
 
 def merge(other: Path, state: Path) -> None:
@@ -208,32 +232,29 @@ def _section(name: str, state: Path, wanted: int, seconds: float, version: str) 
 
 
 def _table(state: Path, version: str) -> dict[str, Any]:
-    """All rows so far, with what tells when and where they came about."""
-    rows, notes, missing = [], [], []
-    versions, machines = list[str](), list[str]()
+    """All sections so far, with what tells when and where they came about."""
+    empty: dict[str, Any] = {"wanted": 0, "is_done": False, "versions": [], "machines": [], "rows": [],
+                             "notes": []}  # fmt: skip
+    sections = {}
     for name in FULL:
         file = state / f"{name}.json"
-        kept = json.loads(file.read_text()) if file.exists() else {"rows": [], "notes": [], "is_done": False}
-        rows += kept["rows"]
-        notes += kept["notes"]
-        versions += kept.get("versions", [])
-        machines += kept.get("machines", [])
-        if not kept["is_done"] or kept.get("wanted", 0) < FULL[name]:
-            missing.append(name)
-    # Another machine may have had a GPU.
-    is_measured = any(row["fault"].startswith(GPU_FAULT) for row in rows)
+        sections[name] = json.loads(file.read_text()) if file.exists() else empty
+    rows = _all(sections, "rows")
     return {
         "date": time.strftime("%Y-%m-%d"),
-        "commit": _commits(versions or [version]),
-        "machine": " and ".join(dict.fromkeys(machines)),
-        # Rows of runs that were gone on with count results, not faults.
-        "injected": sum(row["injected"] for row in rows if not row["fault"].startswith(GONE_ON)),
+        "commit": _commits(_all(sections, "versions") or [version]),
+        "machine": " and ".join(dict.fromkeys(_all(sections, "machines"))),
+        "injected": _injected(rows),
         "survived": sum(row["survived"] for row in rows if not row["fault"].startswith(GONE_ON)),
         "lost": sum(row["lost"] for row in rows),
-        "incomplete": missing,
-        "rows": rows,
-        "notes": [n for n in dict.fromkeys(notes) if not (is_measured and n == NOT_MEASURED)],
+        "incomplete": [n for n, s in sections.items() if not s["is_done"] or s["wanted"] < FULL[n]],
+        "sections": sections,
     }
+
+
+def _all(sections: dict[str, Any], name: str) -> list[Any]:
+    """One list of what every section has of a name."""
+    return [item for section in sections.values() for item in section[name]]
 
 
 def _commits(versions: list[str]) -> str:
@@ -244,6 +265,10 @@ def _commits(versions: list[str]) -> str:
 
 def _shown(table: dict[str, Any]) -> str:
     """The table as Markdown."""
+    rows, notes = _all(table["sections"], "rows"), _all(table["sections"], "notes")
+    # Another machine may have had a GPU.
+    if any(row["fault"].startswith(GPU_FAULT) for row in rows):
+        notes = [note for note in notes if note != NOT_MEASURED]
     lines = [
         f"Faults injected {table['injected']}, survived {table['survived']}, **lost: {table['lost']}** "
         f"({table['date']}, commit {table['commit']}; {table['machine']}).",
@@ -254,10 +279,10 @@ def _shown(table: dict[str, Any]) -> str:
     lines += [
         f"| {r['fault']} | {r['where']} | {r['injected']} | {r['survived']} | {r['lost']} | "
         f"{r['sentences'] or ''} |"
-        for r in table["rows"]
+        for r in rows
     ]
-    lines += ["", *(f"- {note}" for note in table["notes"])]
-    lines += [f"- Lost, {r['fault']}, {r['where']}: {p}" for r in table["rows"] for p in r["problems"]]
+    lines += ["", *(f"- {note}" for note in dict.fromkeys(notes))]
+    lines += [f"- Lost, {r['fault']}, {r['where']}: {p}" for r in rows for p in r["problems"]]
     if table["incomplete"]:
         lines.append(f"- Not yet at the full number: {', '.join(table['incomplete'])}.")
     return "\n".join(lines) + "\n"

@@ -1,16 +1,18 @@
 """Hostile input: feeds every reader, adds up over runs and commits, and prints the security table.
 
     python tests/security/table.py [--seconds N] [--jobs N] [--goal INPUTS] [--reader NAME ...] [--write]
-                                   [--state FOLDER] [--merge FOLDER] [--repeatable INPUTS]
+                                   [--published] [--state FOLDER] [--merge FOLDER] [--repeatable INPUTS]
 
 What was counted, the inputs that reach new code and the findings are kept in .venv/security, so that a run
-goes on where the last one stopped. A finding counts as a crash until its input is read properly. With
---repeatable each reader gets that many inputs, the same ones every time, and nothing is kept or added up.
+goes on where the last one stopped. With --published it goes on from the published figures where those are
+further, as on a new machine. A finding counts as a crash until its input is read properly. With --repeatable
+each reader gets that many inputs, the same ones every time, and nothing is kept or added up.
 
 On a machine with more processors: --jobs 12 feeds twelve processes at a time, those readers first that need
 the longest to their 100,000 inputs, and --goal 100000 ends as soon as all have seen so many. --state keeps
-the figures elsewhere; here --merge then adds the counts, inputs and findings of such a folder, once, and
-tries every one of its findings. --commit names the version where the tree has no history.
+the figures elsewhere, there without --published; here --merge then adds the counts, inputs and findings of
+such a folder, once, and tries every one of its findings. --commit names the version where the tree has no
+history.
 """
 
 from __future__ import annotations
@@ -53,6 +55,10 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     parser.add_argument("--goal", type=int, metavar="INPUTS", help="end when every reader has seen so many")
     parser.add_argument("--reader", action="append", choices=[r.name for r in READERS])
+    parser.add_argument(
+        "--published", type=Path, nargs="?", const=RESULT.with_suffix(".json"), metavar="FILE",
+        help="first take over the published figures where fewer inputs are known",
+    )  # fmt: skip
     parser.add_argument("--state", type=Path, default=ROOT / ".venv" / "security", help="folder of figures")
     parser.add_argument("--merge", type=Path, metavar="FOLDER", help="first add what is in such a folder")
     parser.add_argument("--commit", help="name of the version, instead of git's")
@@ -63,6 +69,11 @@ def main() -> int:
         return _repeat(given.repeatable)
     chosen = [r for r in READERS if not given.reader or r.name in given.reader]
     figures = Figures(given.state, given.commit or _commit())
+    if given.published is not None:
+        rows = {row["reader"]: row for row in json.loads(given.published.read_text())["readers"]}
+        for reader in READERS:
+            if reader.name in rows:
+                figures.take_over(reader, rows[reader.name])
     if given.merge is not None:
         if given.merge.resolve() == given.state.resolve():
             parser.error("--merge and --state are the same folder")
@@ -115,6 +126,21 @@ class Figures:
         path = self.folder / "findings" / reader.name / f"{file}.zip"
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
+
+    def take_over(self, reader: Reader, row: dict[str, Any]) -> None:
+        """Goes on from a published row if it counts more inputs than are known here; findings here stay."""
+        if row["open"]:
+            sys.stdout.write(f"{reader.name}: not taken over: the inputs of its crashes are not published\n")
+            return
+        with self.changed(reader) as state:
+            if row["inputs"] <= state["inputs"]:
+                return
+            for name in ("inputs", "accepted", "refused", "seconds", "corpus"):
+                state[name] = row[name]
+            state["fixed"] = max(state["fixed"], row["found"])
+            # How many inputs each commit saw is not published.
+            state["commits"] = dict.fromkeys(row["commits"], 0)
+            state["rate"] = max(1.0, row["inputs"] / max(1, row["seconds"]))
 
     def merge(self, reader: Reader, other: Figures) -> None:
         """Adds what another folder counted and found, which is emptied of it: it cannot be added twice."""
@@ -346,9 +372,10 @@ def _text(table: list[dict[str, Any]], commit: str) -> str:
     fixed = sum(r["found"] for r in table) - crashes
     lines.append(f"| all | {total:,} | | | | {fixed} | {crashes} |")
     commits = list(dict.fromkeys(c for row in table for c in row["commits"]))
-    span = f"{commits[0]} to {commits[-1]}" if commits else "none"
+    # Their order is not known: a reader may have been fed last on another machine.
+    named = ", ".join(commits) or "none"
     lines.append(
-        f"\nInputs of the commits {span}; printed at {commit} on {datetime.date.today().isoformat()}."
+        f"\nInputs of the commits {named}; printed at {commit} on {datetime.date.today().isoformat()}."
     )
     return "\n".join(lines) + "\n"
 

@@ -40,3 +40,18 @@ def test_two_processes_count_to_the_goal_and_a_merge_adds_once(tmp_path: Path) -
         assert figures(here)["inputs"] == found["inputs"] and figures(there)["inputs"] == 0
     inputs = {path.name for path in (there / "corpus" / "job").iterdir()}
     assert inputs and inputs <= {path.name for path in (here / "corpus" / "job").iterdir()}
+
+
+def test_published_figures_are_gone_on_from_where_they_are_further(tmp_path: Path) -> None:
+    published, state = tmp_path / "published.json", tmp_path / "state"
+    row = {"reader": "job", "inputs": 5000, "accepted": 900, "refused": 4097, "corpus": 12, "found": 3}
+    row |= {"open": 0, "commits": ["old"], "seconds": 50}
+    published.write_text(json.dumps({"readers": [row]}))
+    run(state, "--published", str(published), "--seconds", "0")
+    taken = figures(state)
+    assert (taken["inputs"], taken["fixed"], taken["commits"]) == (5000, 3, {"old": 0})
+    run(state, "--published", str(published), "--goal", "5100", "--seconds", "60")
+    more = figures(state)
+    assert more["inputs"] >= 5100 and more["commits"] == {"old": 0, "abc": more["inputs"] - 5000}
+    run(state, "--published", str(published), "--seconds", "0")
+    assert figures(state) == more

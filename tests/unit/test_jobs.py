@@ -382,16 +382,16 @@ def test_command_files_are_taken_in_order_and_once(tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text("not a command")
     watcher = threading.Thread(target=watch_folder, args=(tmp_path, inbox, ended))
     watcher.start()
-    names = [inbox.get(timeout=10) for _ in range(2)]
+    names = [inbox.get(timeout=LONGEST_WAIT_S) for _ in range(2)]
     assert [m.name for m in names if isinstance(m, Command)] == ["first", "second"]
     # A file that is still being written waits; one that stays unreadable is dropped and told.
     (tmp_path / "half.json").write_text('{"command": "pause"}')
-    whole = inbox.get(timeout=10)
+    whole = inbox.get(timeout=LONGEST_WAIT_S)
     assert isinstance(whole, Command) and whole.name == "pause"
     (tmp_path / "wrong.json").write_text("{")
-    assert isinstance(inbox.get(timeout=20), Unreadable)
+    assert isinstance(inbox.get(timeout=LONGEST_WAIT_S), Unreadable)
     ended.set()
-    watcher.join(10)
+    watcher.join(LONGEST_WAIT_S)
     with pytest.raises(Empty):
         inbox.get_nowait()
     assert [p.name for p in tmp_path.iterdir()] == ["other.txt"]

@@ -7,6 +7,7 @@ import glob
 import hashlib
 import io
 import json
+import os
 import re
 import typing
 from collections.abc import Iterable, Mapping
@@ -233,4 +234,12 @@ def _with_whole_paths(options: Mapping[str, Any], folder: Path) -> dict[str, Any
 
 def _path(text: str, folder: Path) -> Path:
     """The absolute path; in a list, paths are seen from the list's folder."""
-    return (folder / Path(text).expanduser()).absolute()
+    try:
+        path = (folder / Path(text).expanduser()).absolute()
+        os.fsencode(path)
+    except (RuntimeError, ValueError):
+        raise InputError(
+            f"The path {text[:60]!r} names no file: expected letters that a file name can have, and a user's "
+            "folder that exists after ~. Correct it."
+        ) from None
+    return path

@@ -25,6 +25,8 @@ _DAMAGE = (
     ValueError, TypeError, SyntaxError, OverflowError, EOFError, OSError, RecursionError, MemoryError,
     RuntimeError, NotImplementedError, KeyError, AttributeError,
     struct.error, tokenize.TokenError, zlib.error, zipfile.BadZipFile,
+    # What the tokenizer of Python 3.12 makes of a damaged header.
+    SystemError,
 )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -237,7 +238,9 @@ def _size(flat: Mapping[str, Any]) -> tuple[int, int] | None:
         if array is not None and array.size == 2:
             pairs.append((array.ravel()[0], array.ravel()[1]))
     for width, height in pairs:
-        if isinstance(width, int | float) and isinstance(height, int | float) and min(width, height) >= 1:
+        if not isinstance(width, int | float) or not isinstance(height, int | float):
+            continue
+        if 1 <= width < math.inf and 1 <= height < math.inf:
             return int(width), int(height)
     return None
 

@@ -297,6 +297,8 @@ def _rtk_matrix(
         raise InputError(
             f"{path.name}: a Projection holds text instead of numbers: export it again."
         ) from None
+    if not all(math.isfinite(value) for value in given.values()):
+        raise InputError(f"{path.name}: a Projection holds an infinite number: export it again.")
     if given.get("RadiusCylindricalDetector", 0.0) != 0:
         raise InputError(
             f"{path.name} describes a curved detector; expected a flat one: resample the images."

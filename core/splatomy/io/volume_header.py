@@ -21,6 +21,8 @@ _LONGEST_LINE = 4 * 2**20
 _LARGEST_SIDE = 2**31 - 1
 _HIGHEST_RATIO = 1032
 """No gzip stream unpacks to more bytes per byte than this."""
+_ZLIB_DICTIONARY = 0x20
+"""Set in the second byte of a zlib stream that cannot be unpacked without a dictionary known beforehand."""
 
 _NRRD_BYTES = {
     **dict.fromkeys(("signed char", "int8", "int8_t", "uchar", "unsigned char", "uint8", "uint8_t"), 1),
@@ -123,29 +125,33 @@ def _nifti(path: Path) -> Announced:
     return Announced(-(-count * bits // 8), _HIGHEST_RATIO if packed else 1)
 
 
-def _lines(path: Path, last: bytes) -> list[str]:
-    """The header's lines up to the one that starts with ``last``, or up to the first empty one."""
+def _lines(path: Path, last: bytes) -> tuple[list[str], bytes]:
+    """The header's lines up to the one that starts with ``last``, or up to the first empty one.
+
+    With the two bytes that follow them.
+    """
     lines: list[str] = []
     with path.open("rb") as file:
         while (line := file.readline(_LONGEST_LINE)) and file.tell() <= _MOST_HEADER_BYTES:
             text = line.rstrip(b"\r\n")
             if not last and not text:
-                return lines
+                return lines, file.read(2)
             lines.append(text.decode("ascii", "replace"))
             if last and text.startswith(last):
-                return lines
+                return lines, file.read(2)
     raise ValueError("a header without an end")
 
 
 def _nrrd(path: Path) -> Announced:
-    lines = _lines(path, b"")
+    lines, _ = _lines(path, b"")
     if not lines or not re.fullmatch(r"NRRD000[1-5]", lines[0]):
         raise ValueError("no NRRD")
     fields: dict[str, str] = {}
     for line in lines[1:]:
-        if line.startswith("#") or ":=" in line:
-            continue
         name, colon, value = line.partition(": ")
+        # ITK takes a line for a field before it looks for a key of somebody's own, KEY:=VALUE.
+        if line.startswith("#") or ":=" in name:
+            continue
         if not colon or name.lower() not in _NRRD_FIELDS or name.lower() in fields:
             raise ValueError("no field, or one given twice")
         if len(value) > _LONGEST_VALUE or not value.isprintable():
@@ -188,7 +194,7 @@ def _nrrd_place(fields: dict[str, str], axes: int) -> None:
 
 
 def _mha(path: Path) -> Announced:
-    lines = _lines(path, b"ElementDataFile")
+    lines, start = _lines(path, b"ElementDataFile")
     fields: dict[str, str] = {}
     for line in lines:
         name, equals, value = line.partition("=")
@@ -207,7 +213,10 @@ def _mha(path: Path) -> Announced:
         words = fields.get(name, "").split()
         if words and (len(words) != wanted or not all(_is_number(w) for w in words)):
             raise ValueError(f"{name} of other axes")
-    packed = fields.get("CompressedData", "False").lower() == "true"
+    # ITK looks at the first letter alone.
+    packed = fields.get("CompressedData", "").startswith(("T", "t", "1"))
+    if packed and len(start) == 2 and start[1] & _ZLIB_DICTIONARY:
+        raise ValueError("a dictionary that is in no file, for which ITK waits for ever")
     num_bytes = count * channels * _MHA_BYTES[fields["ElementType"]]
     return Announced(num_bytes, _HIGHEST_RATIO if packed else 1)
 

@@ -110,7 +110,13 @@ def _job(fields: Any) -> Job:
     if session is not None:
         same_name["method"] = LIVE_METHOD
     elif "method" not in same_name:
-        same_name["method"] = default_method(Path(given["input"]), options)
+        try:
+            same_name["method"] = default_method(Path(given["input"]), options)
+        except OSError as error:
+            raise InputError(
+                f"The job's input {given['input'][:60]!r} cannot be opened ({error.strerror}): expected the "
+                "path of a file or folder. Correct it."
+            ) from None
     request = RunRequest(
         source=Path(given["input"]),
         out=Path(given["out"]),

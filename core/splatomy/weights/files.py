@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,8 @@ def _safetensors(path: Path, size: int) -> FileFacts:
     spans, dtypes, parameters = [], set(), 0
     for name, tensor in header.items():
         try:
-            shape, (start, end), dtype = tensor["shape"], tensor["data_offsets"], tensor["dtype"]
+            shape, dtype = tensor["shape"], tensor["dtype"]
+            start, end = (operator.index(n) for n in tensor["data_offsets"])
             count = math.prod(int(n) for n in shape)
             fits = dtype not in _BITS or (end - start) * 8 == count * _BITS[dtype]
         except (KeyError, TypeError, ValueError, OverflowError):
@@ -109,7 +111,7 @@ def _check_pickled(path: Path) -> None:
             with zipfile.ZipFile(path) as archive:
                 if any(name.endswith("data.pkl") for name in archive.namelist()):
                     return
-        except zipfile.BadZipFile:
+        except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError):
             raise _damaged(path, "the archive's end is missing (an unfinished download?)") from None
         raise _damaged(path, "it is an archive, but not one of PyTorch")
     # The format before PyTorch 1.6 is a bare pickle, which starts with its protocol.

@@ -26,7 +26,7 @@ from splatomy.io.options import InputOptions
 H, W = 48, 64
 
 
-def taken(source, timeout_s=5.0):
+def taken(source, timeout_s=120.0):
     """All frames until the source ends."""
     frames, end_s = [], time.monotonic() + timeout_s
     while not source.ended and time.monotonic() < end_s:
@@ -205,7 +205,7 @@ def test_a_growing_folder_with_depth_and_poses_that_grow_too(tmp_path):
     options = InputOptions(depth_scale_mm=0.1, poses=poses)
     source = open_live_source(f"folder:{tmp_path}", options, "max")
     assert source.describe().metric
-    frames = taken(source, 8.0)
+    frames = taken(source)
     assert len(frames) == 4
     np.testing.assert_allclose(frames[3].depth_mm, 60.3, atol=1e-4)
     np.testing.assert_allclose(frames[3].camera_from_world[:3, 3], [-3, 0, 0])
@@ -219,7 +219,7 @@ def test_damaged_and_odd_frames_are_left_out_with_a_sentence(tmp_path):
     (tmp_path / "000001.png").write_bytes(data[:200])
     cv2.imwrite(str(tmp_path / "000002.png"), np.zeros((H // 2, W, 3), np.uint8))
     source = open_live_source(f"folder:{tmp_path}", InputOptions(), "max")
-    frames = taken(source, 8.0)
+    frames = taken(source)
     assert [f.index for f in frames] == [0, 3] and source.dropped == 2
     assert len(source.problems) == 3 and any("another size" in p for p in source.problems)
 

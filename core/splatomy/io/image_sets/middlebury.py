@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from splatomy.errors import InputError
 from splatomy.geometry.rigid import rigid
 from splatomy.io.image_sets.source import ImageSetSource, View
+from splatomy.io.listed import listed_file
 from splatomy.io.options import InputOptions
 
 _NUMBERS = 21
@@ -42,8 +43,8 @@ def middlebury_source(folder: Path, options: InputOptions) -> ImageSetSource:
         words = line.split()
         if len(words) != _NUMBERS + 1:
             continue
-        picture = folder / Path(words[0]).name
-        if picture.is_file():
+        picture = listed_file(folder, Path(words[0]).name)
+        if picture is not None:
             views.append(_view(picture, words[1:], path))
         else:
             missing += 1
