@@ -2,6 +2,7 @@
 
 ``python tests/benchmarks/bench_completed_object.py [--seeds 21 22 23] [--shape body mirrored]``
 ``... --quick`` for a busy machine: fewer and smaller views, and a third of the steps of ``draft``
+``... --preset standard --device cuda`` for a GPU: finer pictures too, and the whole of that preset
 
 Shapes: ``body`` = no symmetry at all; ``mirrored`` = the same kind of body, its own mirror image by an
 upright plane that nobody is told. Rows: ``released`` = hidden pixels count as "not the object", as in the
@@ -53,6 +54,7 @@ FILE = Path(__file__).parents[2] / "resources" / "benchmarks" / "completed_objec
 ROWS = ("released", "unknown", "completed")
 SIZE = {"views": 16, "width_px": 160, "height_px": 120, "focal_px": 140.0, "subrays": 1}
 QUICK_SIZE = {**SIZE, "views": 12, "width_px": 112, "height_px": 84, "focal_px": 98.0}
+FINE_SIZE = {"views": 24, "width_px": 480, "height_px": 360, "focal_px": 420.0, "subrays": 1}
 QUICK: dict[str, Any] = {
     "coarse_steps": 130,
     "fine_steps": 230,
@@ -78,7 +80,7 @@ def mirrored_body(seed: int, radius_mm: float) -> Mesh:
     return Mesh((vertices @ turn.T).astype(np.float32), body.faces)
 
 
-def capture_of(phantom: ObjectPhantom, row: str, quick: bool) -> Capture:
+def capture_of(phantom: ObjectPhantom, row: str, quick: bool, device: torch.device) -> Capture:
     """The views of a row; those to complete come with masks drawn into three of them."""
     p = phantom
     occluded = np.zeros_like(p.occluder) if row == "released" else p.occluder
@@ -100,7 +102,7 @@ def capture_of(phantom: ObjectPhantom, row: str, quick: bool) -> Capture:
     with tempfile.TemporaryDirectory() as folder:
         everything = np.arange(len(whole))
         coarse = QUICK_COARSE if quick else COARSE
-        return finish(complete_views(Path(folder), capture, everything, {}, coarse=coarse))
+        return finish(complete_views(Path(folder), capture, everything, {}, str(device), coarse=coarse))
 
 
 def figures(phantom: ObjectPhantom, mesh: Mesh) -> dict[str, float]:
@@ -131,27 +133,32 @@ def figures(phantom: ObjectPhantom, mesh: Mesh) -> dict[str, float]:
     }
 
 
-def measured(
-    seeds: list[int], arc: float, shapes: list[str], rows: list[str], quick: bool
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def measured(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     """Figures of every shape, seed and row."""
     spec = find_method("completed_object")
+    quick, device = options.quick, torch.device(options.device)
     changed = {"snapshot_every_s": 600.0, **(QUICK if quick else {})}
-    preset = replace(PRESETS["demo_occluded"], arc_deg=arc, **(QUICK_SIZE if quick else SIZE))
-    for seed in seeds:
-        for shape in shapes:
+    size = QUICK_SIZE if quick else SIZE if options.preset == "draft" else FINE_SIZE
+    preset = replace(PRESETS["demo_occluded"], arc_deg=options.arc, **size)
+    label = "quick" if quick else options.preset
+    if device.type == "cuda":
+        label += f", {torch.cuda.get_device_name(device)}"
+    for seed in options.seeds:
+        for shape in options.shape:
             given = mirrored_body(seed, preset.radius_mm) if shape == "mirrored" else None
             phantom = finish(make_object(preset, seed, given))
-            for row in rows:
+            for row in options.rows:
                 symmetry = {} if row == "completed" else {"symmetry_weight": 0.0}
-                config = make_config(spec, "draft", {**changed, **symmetry})
+                config = make_config(spec, options.preset, {**changed, **symmetry})
                 start = time.perf_counter()
-                capture = capture_of(phantom, row, quick)
-                scene = finish(load_symbol(spec.reconstruct)([capture], config, torch.device("cpu")))
-                seconds = round(time.perf_counter() - start, 1)
-                found = {**figures(phantom, scene.surface(0.0)), "seconds": seconds}
+                capture = capture_of(phantom, row, quick, device)
+                trained = time.perf_counter()
+                scene = finish(load_symbol(spec.reconstruct)([capture], config, device))
+                end = time.perf_counter()
+                found: dict[str, Any] = {**figures(phantom, scene.surface(0.0))}
+                found["seconds"], found["train_s"] = round(end - start, 1), round(end - trained, 1)
                 found["symmetry"] = scene.state().values["symmetry"]
-                yield f"{shape} {seed}, arc {arc:g}, {'quick' if quick else 'draft'}, {row}", found
+                yield f"{shape} {seed}, arc {options.arc:g}, {label}, {row}", found
 
 
 def main() -> None:
@@ -159,10 +166,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[21, 22, 23])
     parser.add_argument("--arc", type=float, default=100.0)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--preset", choices=("draft", "standard", "best"), default="draft")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--shape", nargs="+", choices=("body", "mirrored"), default=["body"])
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     options = parser.parse_args()
-    for name, found in measured(options.seeds, options.arc, options.shape, options.rows, options.quick):
+    for name, found in measured(options):
         print(name, {k: v if isinstance(v, str) else round(v, 3) for k, v in found.items()}, flush=True)
         stored = json.loads(FILE.read_text()) if FILE.is_file() else {"cases": {}}
         stored["software"] = splatomy.__version__

@@ -29,7 +29,7 @@ from splatomy.io.prepared import (
     read_prepared,
     write_prepared,
 )
-from splatomy.kernels.ready import begin, optimiser, surfel_kernels
+from splatomy.kernels.ready import begin, surfel_kernels
 from splatomy.prepare.depth import StereoPair, StereoRig, estimate_depth
 from splatomy.prepare.inpaint import SYNTHESISED
 from splatomy.prepare.inpaint.diffusion import require_diffusion
@@ -84,7 +84,7 @@ def prepare_clip(
         require_diffusion()
     if torch.device(device).type == "cuda":
         # What a GPU trains with is loaded while the processor prepares the frames.
-        begin(optimiser, partial(surfel_kernels, torch.device(device)))
+        begin(partial(surfel_kernels, torch.device(device)))
     key = _fingerprint(own, train)
     parts = None
     if prepared_key(folder) == key:

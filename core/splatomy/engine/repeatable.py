@@ -25,14 +25,14 @@ def repeatable(device: torch.device, asked: bool) -> Iterator[None]:
         return
     # Read by cuBLAS when it is loaded; a user's own choice stands.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    was = torch.are_deterministic_algorithms_enabled()
-    only_warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    was = torch.get_deterministic_debug_mode()
     filled = getattr(deterministic, _FILL)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # ``use_deterministic_algorithms`` does the same and loads torch's compiler for it, 1 to 2 s.
+    torch.set_deterministic_debug_mode("warn")
     # That would write every new tensor once more for the sake of code that reads what nobody wrote.
     setattr(deterministic, _FILL, False)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(was, warn_only=only_warned)
+        torch.set_deterministic_debug_mode(was)
         setattr(deterministic, _FILL, filled)

@@ -15,6 +15,7 @@ from typing import Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from splatomy.gaussians.adam import Adam
 from splatomy.gaussians.store import GaussianStore
 
 Inputs = Mapping[str, Tensor | float]
@@ -113,7 +114,7 @@ class Steps(ABC, Generic[S]):
     def __init__(
         self,
         store: GaussianStore,
-        optimisers: Sequence[torch.optim.Optimizer],
+        optimisers: Sequence[Adam],
         blank: Callable[[int, torch.device], S],
         replay: bool,
     ) -> None:
@@ -135,7 +136,7 @@ class Steps(ABC, Generic[S]):
 
     def parameters(self) -> list[Tensor]:
         """All that is moved."""
-        return [p for each in self.optimisers for group in each.param_groups for p in group["params"]]
+        return [p for each in self.optimisers for p in each.parameters]
 
     def end(self) -> None:
         """Moves everything by its gradients, gathers the sums and clears both."""

@@ -9,15 +9,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from splatomy.gaussians.adam import Adam
+
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def adam(groups: Iterable[dict[str, Any]], device: torch.device) -> torch.optim.Adam:
-    """Fused Adam; on CUDA its steps can be recorded, and its rates are tensors that a recording reads."""
-    recorded = device.type == "cuda"
-    if recorded:
+def adam(groups: Iterable[dict[str, Any]], device: torch.device) -> Adam:
+    """Adam whose steps can be recorded on CUDA: there its rates are tensors that a recording reads."""
+    if device.type == "cuda":
         groups = [{**group, "lr": torch.tensor(group["lr"], device=device)} for group in groups]
-    return torch.optim.Adam(groups, eps=1e-15, fused=True, capturable=recorded)
+    return Adam(groups)
 
 
 def set_rate(group: dict[str, Any], rate: float) -> None:
@@ -132,6 +133,5 @@ class GaussianStore:
         for name, parameter in store.parameters.items():
             if f"exp_avg.{name}" in arrays:
                 state = {m: tensor(f"{m}.{name}") for m in _MOMENTS}
-                state["step"] = tensor(f"step.{name}")[0]
-                store.optimiser.state[parameter] = state
+                store.optimiser.restore(parameter, {**state, "step": tensor(f"step.{name}")})
         return store

@@ -1,4 +1,4 @@
-"""Kernels, and the optimiser, made ready before they are needed.
+"""Kernels made ready before they are needed.
 
 The first call of a compiled kernel on a machine compiles it, which takes 3 to 30 s, and the first call in
 a process loads it. A task that made such a call itself would neither report nor stop meanwhile.
@@ -49,11 +49,6 @@ def begin(*parts: Callable[[], None]) -> None:
 
     # By this beginning of its name a program that ends knows not to wait for it (``background.leave``).
     threading.Thread(target=call, name=f"splatomy {_STAGE}", daemon=True).start()
-
-
-def optimiser() -> None:
-    """Adam, the first of which loads the whole of torch's compiler: 1 to 2 s in every process."""
-    torch.optim.Adam([torch.zeros(1, requires_grad=True)])
 
 
 def on(device: torch.device, *parts: Callable[[torch.device], None]) -> list[Callable[[], None]]:

@@ -70,7 +70,7 @@ def _follow(job: Mapping[str, Any]) -> None:
     device = torch.device(job["device"])
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    torch.use_deterministic_algorithms(job["deterministic"], warn_only=True)
+    torch.set_deterministic_debug_mode("warn" if job["deterministic"] else "default")
     setattr(deterministic, "fill_uninitialized_memory", False)  # noqa: B010 - its type hides the property
     follow, config = load_symbol(job["follow"]), load_symbol(job["config"])(**job["settings"])
     meet(job["meeting"], job["rank"], job["count"], device)

@@ -21,7 +21,8 @@ from torch import Tensor
 from splatomy.capture import Capture
 from splatomy.events import Checkpoint, Notice, Progress, Snapshot, Task
 from splatomy.fields.sdf import value_and_gradient
-from splatomy.kernels.ready import hash_kernel, made_ready, optimiser
+from splatomy.gaussians.adam import Adam
+from splatomy.kernels.ready import hash_kernel, made_ready
 from splatomy.methods.completed_object import objective
 from splatomy.methods.completed_object.config import Config
 from splatomy.methods.completed_object.consistency import Critic, photometric_loss
@@ -56,7 +57,7 @@ def reconstruct(
     """
     capture = next(c for c in captures if c is not None)
     views = Views(capture, config.longest_side_px, config.synthetic_weight, device)
-    yield from made_ready(optimiser, *([hash_kernel] if device.type == "cpu" else []))
+    yield from made_ready(*([hash_kernel] if device.type == "cpu" else []))
     critic = yield from Critic.of(capture, views, config, device)
     mirrored = None
     if config.symmetry_weight and views.hides:
@@ -106,11 +107,8 @@ class _Trainer:
             self.colours = ColourField().to(self.device)
         table = self.field.grid.table
         networks = [p for p in (*self.field.parameters(), *self.colours.parameters()) if p is not table]
-        self.optimiser = torch.optim.Adam(
-            [{"params": networks, "base": config.rate}, {"params": [table], "base": config.table_rate}],
-            lr=config.rate,
-            eps=1e-15,
-        )
+        rates = ((networks, config.rate), ([table], config.table_rate))
+        self.optimiser = Adam({"params": params, "lr": rate, "base": rate} for params, rate in rates)
         self.grid: Tensor
 
     @property
@@ -250,7 +248,7 @@ class _Trainer:
                 arrays[f"{part}.{name}"] = tensor.detach().cpu().numpy().copy()
         if hasattr(self, "grid"):
             arrays["grid"] = self.grid.cpu().numpy().copy()
-        for number, parameter in enumerate(self._parameters()):
+        for number, parameter in enumerate(self.optimiser.parameters):
             for moment, tensor in self.optimiser.state.get(parameter, {}).items():
                 arrays[f"{moment}.{number}"] = np.atleast_1d(tensor.detach().cpu().numpy().copy())
         return Checkpoint(arrays, {"step": self.step})
@@ -267,17 +265,11 @@ class _Trainer:
             )
         if "grid" in arrays:
             self.grid = torch.from_numpy(np.array(arrays["grid"])).to(self.device)
-        for number, parameter in enumerate(self._parameters()):
+        for number, parameter in enumerate(self.optimiser.parameters):
             state = {
-                moment: torch.from_numpy(np.array(arrays[f"{moment}.{number}"])).to(
-                    "cpu" if moment == "step" else self.device
-                )
+                moment: torch.from_numpy(np.array(arrays[f"{moment}.{number}"]))
                 for moment in ("exp_avg", "exp_avg_sq", "step")
                 if f"{moment}.{number}" in arrays
             }
             if state:
-                state["step"] = state["step"].reshape(())
-                self.optimiser.state[parameter] = state
-
-    def _parameters(self) -> list[torch.nn.Parameter]:
-        return [p for group in self.optimiser.param_groups for p in group["params"]]
+                self.optimiser.restore(parameter, state)

@@ -20,10 +20,11 @@ from torch import Tensor
 from splatomy.capture import Capture
 from splatomy.events import Checkpoint, Notice, Progress, Snapshot, Task
 from splatomy.fields.attenuation import TimeBasis
+from splatomy.gaussians.adam import Adam
 from splatomy.gaussians.deform import CurveDeformation, NodeDeformation
 from splatomy.gaussians.density import grow_and_prune
 from splatomy.gaussians.store import GaussianStore, adam, set_rate
-from splatomy.kernels.ready import begin, made_ready, on, optimiser, surfel_kernels
+from splatomy.kernels.ready import begin, made_ready, on, surfel_kernels
 from splatomy.kernels.spherical_harmonics import num_coefficients, sh_from_colours
 from splatomy.methods.dynamic_tissue.config import Config
 from splatomy.methods.dynamic_tissue.footage import Footage, View
@@ -66,7 +67,7 @@ def reconstruct(
     """
     capture = next(c for c in captures if c is not None)
     # Loaded while the processor looks at the footage.
-    parts = [optimiser, *on(device, surfel_kernels)]
+    parts = on(device, surfel_kernels)
     begin(*parts)
     footage = Footage(capture, config, device)
     if capture.cameras is None:
@@ -130,7 +131,7 @@ class _Trainer:
         self.store: GaussianStore
         self.steps: TissueSteps
         self.deformation: Deformation
-        self.motion_optimiser: torch.optim.Optimizer | None = None
+        self.motion_optimiser: Adam | None = None
         self._beside = ThreadPoolExecutor(1)
         self._coming: dict[tuple[int, int], Future[View]] = {}
 

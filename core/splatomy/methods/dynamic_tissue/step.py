@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from splatomy.gaussians.adam import Adam
 from splatomy.gaussians.deform import NodeDeformation
 from splatomy.gaussians.recorded import Steps
 from splatomy.gaussians.store import GaussianStore
@@ -58,7 +59,7 @@ class TissueSteps(Steps[Sums]):
         self,
         store: GaussianStore,
         deformation: Deformation,
-        optimisers: Sequence[torch.optim.Optimizer],
+        optimisers: Sequence[Adam],
         config: Config,
         lengths: Lengths,
     ) -> None:

@@ -19,10 +19,11 @@ from splatomy.capture import Capture
 from splatomy.errors import InputError
 from splatomy.events import Checkpoint, Notice, Progress, Snapshot, Task
 from splatomy.fields.attenuation import CurveField, GridField, TimeBasis
+from splatomy.gaussians.adam import Adam
 from splatomy.gaussians.density import grow_and_prune
 from splatomy.gaussians.init import neighbour_distance_mm, noise_level, sample_bright_voxels
 from splatomy.gaussians.store import GaussianStore
-from splatomy.kernels.ready import hash_kernel, made_ready, on, optimiser, xray_kernels
+from splatomy.kernels.ready import hash_kernel, made_ready, on, xray_kernels
 from splatomy.kernels.xray import splat
 from splatomy.methods.dynamic_vessels.config import Config
 from splatomy.methods.dynamic_vessels.field_state import field_arrays, restore_field
@@ -62,7 +63,7 @@ def reconstruct(
     """
     capture = next(c for c in captures if c is not None)
     kernels = [*on(device, xray_kernels), *([hash_kernel] if config.field == "grid" else [])]
-    yield from made_ready(optimiser, *kernels)
+    yield from made_ready(*kernels)
     replicas = replicas or Replicas()
     trainer = _Trainer(capture, config, device, replicas)
     if resume is None:
@@ -126,7 +127,7 @@ class _Trainer:
         self.store: GaussianStore
         self.steps: VesselSteps
         self.field: CurveField | GridField
-        self.field_optimiser: torch.optim.Optimizer | None = None
+        self.field_optimiser: Adam | None = None
         self.unit_per_mm = 1.0
 
     # -- start ---------------------------------------------------------------------------------
@@ -178,10 +179,7 @@ class _Trainer:
         size_mm = torch.as_tensor(self.extent_mm[1] - self.extent_mm[0], dtype=torch.float32)
         field = GridField(low, size_mm, start, end, self.unit_per_mm, self.config.log2_table)
         self.field = field.to(self.device)
-        # Fused: the tables hold millions of numbers, and one pass over them costs a tenth of many.
-        self.field_optimiser = torch.optim.Adam(
-            self.field.parameters(), self.config.grid_rate, eps=1e-15, fused=True
-        )
+        self.field_optimiser = Adam([{"params": self.field.parameters(), "lr": self.config.grid_rate}])
 
     def _rows(self, means: np.ndarray, scale_mm: np.ndarray, density: np.ndarray) -> dict[str, torch.Tensor]:
         """Parameters of new isotropic Gaussians."""

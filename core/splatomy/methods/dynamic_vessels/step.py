@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from splatomy.fields.attenuation import CurveField, GridField
+from splatomy.gaussians.adam import Adam
 from splatomy.gaussians.recorded import Steps
 from splatomy.gaussians.store import GaussianStore
 from splatomy.kernels.xray import resolve_backend, splat
@@ -47,7 +48,7 @@ class VesselSteps(Steps[Sums]):
         self,
         store: GaussianStore,
         field: CurveField | GridField,
-        optimisers: Sequence[torch.optim.Optimizer],
+        optimisers: Sequence[Adam],
         config: Config,
         log_limits: tuple[float, float],
     ) -> None:

@@ -23,7 +23,7 @@ from splatomy.capture import Capture
 from splatomy.events import Checkpoint, Progress, Snapshot, Task
 from splatomy.gaussians.density import grow_and_prune
 from splatomy.gaussians.store import GaussianStore
-from splatomy.kernels.ready import hash_kernel, made_ready, on, optimiser, surfel_kernels
+from splatomy.kernels.ready import hash_kernel, made_ready, on, surfel_kernels
 from splatomy.methods.pulled_surface import objective
 from splatomy.methods.pulled_surface.config import Config
 from splatomy.methods.pulled_surface.disks import Rows, normals_of, rows_of_gaussians, rows_of_points
@@ -62,7 +62,7 @@ def reconstruct(
     capture = next(c for c in captures if c is not None)
     pictures = yield from beside("views", 0, 1, lambda: Pictures(capture, config, device))
     hashing = [hash_kernel] if device.type == "cpu" else []
-    yield from made_ready(optimiser, *on(device, surfel_kernels), *hashing)
+    yield from made_ready(*on(device, surfel_kernels), *hashing)
     trainer = _Trainer(pictures, config, device)
     if resume is not None:
         trainer.restore(resume)

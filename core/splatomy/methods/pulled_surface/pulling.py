@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from splatomy.fields.sdf import HashSdf, make_sdf, pulled, value_and_gradient
+from splatomy.gaussians.adam import Adam
 from splatomy.gaussians.store import GaussianStore
 from splatomy.methods.pulled_surface import objective
 from splatomy.methods.pulled_surface.config import Config
@@ -49,7 +50,7 @@ class Puller:
             torch.manual_seed(config.seed)
             radius = _SIGNED_RADIUS if config.signed else _UNSIGNED_RADIUS
             self.field = make_sdf(config.field, config.levels, config.log2_table, radius).to(device)
-        self.optimiser = torch.optim.Adam(self.field.parameters(), config.field_rate, eps=1e-15)
+        self.optimiser = Adam([{"params": self.field.parameters(), "lr": config.field_rate}])
         self.share = 0.0
         self.queries = np.zeros((0, 3), np.float32)
         self.nearest = np.zeros(0, np.int64)
@@ -255,6 +256,4 @@ class Puller:
                 if f"field_{moment}.{number}" in arrays
             }
             if state:
-                # Adam keeps its count on the host.
-                state["step"] = state["step"].reshape(()).cpu()
-                self.optimiser.state[parameter] = state
+                self.optimiser.restore(parameter, state)

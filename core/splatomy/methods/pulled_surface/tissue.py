@@ -22,7 +22,7 @@ from splatomy.gaussians.density import rotate
 from splatomy.gaussians.init import neighbour_distance_mm
 from splatomy.gaussians.store import GaussianStore
 from splatomy.geometry.cameras import Cameras
-from splatomy.kernels.ready import hash_kernel, made_ready, optimiser
+from splatomy.kernels.ready import hash_kernel, made_ready
 from splatomy.methods.pulled_surface.config import Config
 from splatomy.methods.pulled_surface.meshing import (
     cell_of,
@@ -88,7 +88,7 @@ def pull_tissue(scene: MovingSurfels, config: Config, device: torch.device) -> T
 
     Source: GS-Pull's pulling of queries, here with fixed disks and without pictures.
     """
-    yield from made_ready(optimiser, *([hash_kernel] if device.type == "cpu" else []))
+    yield from made_ready(*([hash_kernel] if device.type == "cpu" else []))
     moved = scene.surfels_at(scene.rest_time_s)
     means = moved.means_mm.numpy()
     solid = np.flatnonzero(1 / (1 + np.exp(-scene.surfels["opacity_logit"])) > _SOLID_OPACITY)
