@@ -15,6 +15,8 @@ os.environ["QT_API"] = os.environ["PYTEST_QT_API"] = "pyqt6"
 
 pytest.importorskip("PyQt6")
 
+from PyQt6.QtCore import QSettings
+
 import splatomy_gui.ending  # noqa: F401 - its exit code is set in the conftest of all tests
 from splatomy.cli.phantom.tissue import written_tissue
 from splatomy.events import finish
@@ -57,6 +59,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(place))
     for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
         monkeypatch.setenv(name, str(place / name.lower()))
+    # Qt looks at the environment once in a process: later tests would find the preferences of the first.
+    preferences = str(place / "xdg_config_home")
+    QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, preferences)
     return place
 
 
