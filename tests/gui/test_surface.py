@@ -72,6 +72,8 @@ def test_sample_object_to_exported_mesh(window: Any, qtbot: Any, views: Path) ->
     assert job.state is JobState.DONE, job.problem
     qtbot.waitUntil(lambda: session.result is not None, timeout=LONG_MS)
     qtbot.mouseClick(page.inspect_button, LEFT)
+    # The step is shown once the run is read.
+    qtbot.waitUntil(lambda: window.step_key == "inspect", timeout=LONG_MS)
     inspect = window.page
     qtbot.waitUntil(lambda: getattr(inspect, "content", None) is not None, timeout=LONG_MS)
     surface = inspect.content.surface
