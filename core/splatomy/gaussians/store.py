@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -99,6 +100,22 @@ class GaussianStore:
             for k, v in self.side.items()
         }
         self.generation += 1
+
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """Within it rows come and go altogether or, where memory ends in between, not at all.
+
+        What is undone is a change of rows, which makes new tensors; values written in place stay.
+        """
+        parameters, side = dict(self.parameters), dict(self.side)
+        state = {p: dict(moments) for p, moments in self.optimiser.state.items()}
+        try:
+            yield
+        except Exception:
+            self.parameters, self.side, self.optimiser.state = parameters, side, state
+            for group in self.optimiser.param_groups:
+                group["params"][0] = parameters[group["name"]]
+            raise
 
     def snapshot(self) -> dict[str, NDArray[np.float32]]:
         """Copies of the parameters on the host."""

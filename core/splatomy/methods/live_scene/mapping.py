@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -369,27 +369,11 @@ class SurfelMap:
     def _all_or_nothing(self) -> Iterator[None]:
         """Within it rows change altogether or, where memory ends in between, not at all."""
         store = self.store
-        if store is None:
-            try:
-                yield
-            except Exception:
-                self.store = None
-                raise
-            return
-        # Tensors with other rows are new ones: to know the old ones is enough.
-        groups = store.optimiser.param_groups
-        parameters, side = dict(store.parameters), dict(store.side)
-        moments = {name: dict(store.optimiser.state.get(p, {})) for name, p in parameters.items()}
         try:
-            yield
+            with nullcontext() if store is None else store.all_or_nothing():
+                yield
         except Exception:
-            store.parameters, store.side = parameters, side
-            store.optimiser.state.clear()
-            for group in groups:
-                name = group["name"]
-                group["params"][0] = parameters[name]
-                if moments[name]:
-                    store.optimiser.state[parameters[name]] = moments[name]
+            self.store = store
             raise
 
     @torch.no_grad()
