@@ -7,11 +7,12 @@
 ``python tests/benchmarks/bench_novel_views.py run FILE.npz --trainer gsplat [--steps 7000]``
 
 Packed files need torch, numba, OpenCV, scipy and scikit-image alone to be run. Every sixth view is held out.
-PSNR is that of the object's box in the held-out views, before black. Both trainers see the same binned
-pictures and masks, start from the same points and know the same silhouettes (the same weight). gsplat runs
-its own density control with its defaults, in proportion to the number of steps; spherical harmonics of
-degree 3; 0.8 L1 + 0.2 DSSIM; normal consistency 0.05 after a quarter. Prints one JSON line a run and adds it
-to resources/benchmarks/novel_views.json. Nothing is asserted.
+PSNR is that of the object's box in the held-out views, before black; ``train_psnr`` that of some training
+views. ``--pictures FOLDER`` keeps the former as PNG: as it is, as drawn, difference. Both trainers see the
+same binned pictures and masks, start from the same points and know the same silhouettes (the same weight).
+gsplat runs its own density control with its defaults, in proportion to the number of steps; spherical
+harmonics of degree 3; 0.8 L1 + 0.2 DSSIM; normal consistency 0.05 after a quarter. Prints one JSON line a run
+and adds it to resources/benchmarks/novel_views.json. Nothing is asserted.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import argparse
 import json
 import math
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,8 @@ _TEMPLE_BOX = np.stack(
     np.meshgrid(*((-0.075, 0.030), (0.020, 0.183), (-0.014, 0.064)), indexing="ij"), -1
 ).reshape(-1, 3)
 """Corners of the box that Middlebury gives for the temple and a millimetre about it, metres."""
+_TRAINED = 4
+"""Every so manieth training view is looked at, too."""
 _NORMAL_FROM = 0.25
 _NORMAL_WEIGHT = 0.05
 
@@ -197,6 +201,28 @@ def box_psnr(want: NDArray[np.floating], have: NDArray[np.floating], target: NDA
     return float(-10 * np.log10(max(float(error), 1e-12)))
 
 
+def compared(
+    pictures: Pictures,
+    views: Iterable[int],
+    shown: Callable[[View], Tensor],
+    frame: Frame,
+    folder: Path | None,
+) -> float:
+    """Mean PSNR (dB) of some views as ``shown`` draws them; each is kept as a PNG where a folder is named."""
+    found = []
+    for t in map(int, views):
+        view = pictures.view(t, frame, whole=True)
+        with torch.no_grad():
+            have = shown(view).cpu().numpy().clip(0, 1)
+        want = view.image.numpy()
+        found.append(box_psnr(want, have, pictures.target[t]))
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            row = np.hstack([want, have, np.abs(want - have) * 2]).clip(0, 1)
+            cv2.imwrite(str(folder / f"{t:03d}.png"), np.rint(row[..., ::-1] * 255).astype(np.uint8))
+    return float(np.mean(found))
+
+
 def finished(task: Task[Any]) -> tuple[Any, float, float]:
     """What a task returns, its seconds, and the seconds until its last training step."""
     start = last = time.perf_counter()
@@ -213,7 +239,12 @@ def finished(task: Task[Any]) -> tuple[Any, float, float]:
 
 
 def ours(
-    capture: Capture, truth: Mesh | None, preset: str, settings: dict[str, Any], device: torch.device
+    capture: Capture,
+    truth: Mesh | None,
+    preset: str,
+    settings: dict[str, Any],
+    device: torch.device,
+    folder: Path | None,
 ) -> dict[str, Any]:
     """One run of ``pulled_surface`` and its held-out views."""
     train, held = split(len(capture))
@@ -226,17 +257,16 @@ def ours(
     pictures = Pictures(capture, config, torch.device("cpu"))
     frame = Frame(scene.centre, scene.scale)
     tensors = {k: torch.as_tensor(np.array(v), device=device) for k, v in scene.surfels.items()}
-    found = []
-    for t in map(int, held):
-        view = pictures.view(t, frame, whole=True)
-        with torch.no_grad():
-            shown = draw(tensors, tensors["means_mm"], view.camera, scene.near, scene.background).colour
-        found.append(box_psnr(view.image.numpy(), shown.cpu().numpy(), pictures.target[t]))
+
+    def shown(view: View) -> Tensor:
+        return draw(tensors, tensors["means_mm"], view.camera, scene.near, scene.background).colour
+
     row = {
         "preset": preset,
         "seconds": round(seconds, 1),
         "train_s": round(trained, 1),
-        "psnr": round(float(np.mean(found)), 2),
+        "psnr": round(compared(pictures, held, shown, frame, folder), 2),
+        "train_psnr": round(compared(pictures, train[::_TRAINED], shown, frame, None), 2),
         "surfels": len(tensors["means_mm"]),
         "faces": len(scene.mesh.faces),
         "size_px": [pictures.cameras.width_px, pictures.cameras.height_px],
@@ -351,23 +381,24 @@ class Peer:
                 yield Progress("train", step + 1, self.steps, {"loss": float(loss.detach())})
 
 
-def peer(capture: Capture, preset: str, steps: int, device: torch.device) -> dict[str, Any]:
+def peer(
+    capture: Capture, preset: str, steps: int, device: torch.device, folder: Path | None
+) -> dict[str, Any]:
     """One training of gsplat's 2DGS and its held-out views."""
     train, held = split(len(capture))
     config = make_config(find_method("pulled_surface"), preset, {})
     trainer = Peer(capture.frames(train), config, steps, device)
     _, seconds, _ = finished(trainer.train())
     pictures = Pictures(capture, config, torch.device("cpu"))
-    found = []
-    for t in map(int, held):
-        view = pictures.view(t, trainer.frame, whole=True)
-        with torch.no_grad():
-            shown = trainer.render(view, 3)[0]
-        found.append(box_psnr(view.image.numpy(), shown.cpu().numpy(), pictures.target[t]))
+
+    def shown(view: View) -> Tensor:
+        return trainer.render(view, 3)[0]
+
     return {
         "steps": steps,
         "seconds": round(seconds, 1),
-        "psnr": round(float(np.mean(found)), 2),
+        "psnr": round(compared(pictures, held, shown, trainer.frame, folder), 2),
+        "train_psnr": round(compared(pictures, train[::_TRAINED], shown, trainer.frame, None), 2),
         "surfels": len(trainer.rows["means"]),
         "size_px": [pictures.cameras.width_px, pictures.cameras.height_px],
     }
@@ -390,6 +421,7 @@ def main() -> None:
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     run.add_argument("--steps", type=int, default=7000, help="of gsplat")
     run.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    run.add_argument("--pictures", type=Path, metavar="FOLDER")
     run.add_argument("--no-write", action="store_true")
     arguments = parser.parse_args()
     if arguments.command == "pack":
@@ -404,9 +436,9 @@ def main() -> None:
     capture, truth = read(arguments.file)
     settings = dict(item.split("=", 1) for item in arguments.set)
     if arguments.trainer == "ours":
-        found = ours(capture, truth, arguments.preset, settings, device)
+        found = ours(capture, truth, arguments.preset, settings, device, arguments.pictures)
     else:
-        found = peer(capture, arguments.preset, arguments.steps, device)
+        found = peer(capture, arguments.preset, arguments.steps, device, arguments.pictures)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     row = {"scene": arguments.file.stem, "trainer": arguments.trainer, "views": len(capture), **found}
     row |= {"set": settings, "device": name, "torch": torch.__version__, "splatomy": splatomy.__version__}

@@ -37,8 +37,10 @@ STREAM = replace(PRESETS["small"], fps=6.0, cycle_s=40.0, path_s=40.0, breath_mm
 SETTINGS = {"steps_per_frame": 1, "publish_every_s": 5.0, "keep_every_s": 5.0, "mesh_every_s": 30.0}
 MOST_MM = 3.0
 """How far the path of the last cycle may be off."""
-MOST_FILES = 3000
-"""What the run folder may hold: its kept frames are bounded, and so are those of its snapshots."""
+MOST_KEPT = 2400
+"""Frames that a session keeps for later, three files each."""
+MOST_FILES = 600
+"""What else the run folder may hold: snapshots replace each other."""
 
 
 class Loop(PhantomSource):
@@ -103,7 +105,10 @@ def check_bounded(folder: Path, found: list[tuple[int, float, float]]) -> None:
     """Memory, map and files as they may be after a part; memory only where the part was long enough."""
     assert found
     assert max(surfels for _, _, surfels in found) <= 150_000
-    assert sum(path.is_file() for path in folder.rglob("*")) < MOST_FILES
+    files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    kept = sum(path.parts[0] == "session" for path in files)
+    assert kept <= 3 * MOST_KEPT + 2
+    assert len(files) - kept < MOST_FILES
     settled = found[0][0] + SETTLED
     early = [memory for frame, memory, _ in found if settled <= frame < settled + 300]
     late = [memory for frame, memory, _ in found if frame >= found[-1][0] - 300]
