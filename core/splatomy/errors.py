@@ -31,7 +31,7 @@ class MissingBackendError(SplatomyError):
 
 _NO_MEMORY = (
     "allocate memory", "enough memory", "out of memory", "insufficient memory", "failed to allocate",
-    "bad_alloc", "can't start new thread", "failed to map segment",
+    "bad_alloc", "alloc_failed", "can't start new thread", "failed to map segment",
 )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from splatomy.errors import InputError, is_out_of_memory
         ),
         RuntimeError("can't start new thread"),
         RuntimeError("std::bad_alloc"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         ImportError("libx.so: failed to map segment from shared object: Cannot allocate memory"),
         ImportError("libvtkCommonCore.so: failed to map segment from shared object"),
         OSError(12, "Cannot allocate memory"),

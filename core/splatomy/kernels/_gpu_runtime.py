@@ -36,6 +36,8 @@ _OPTIONS = ("--std=c++17", "--ftz=true")
 _KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\(([^)]*)\)')
 _LETTERS = {"float": "f", "double": "d", "int": "i", "long long": "q", "unsigned": "I"}
 _LOCK = threading.Lock()
+_OUT_OF_MEMORY = 2
+"""The driver's CUDA_ERROR_OUT_OF_MEMORY."""
 
 
 def constants() -> str:
@@ -171,6 +173,7 @@ def program(parts: tuple[str, ...], device: torch.device) -> Program:
 
     Raises:
         MissingBackendError: it cannot be had here; the reason is found once and kept.
+        MemoryError: the device is full at present.
     """
     found = _found.get((parts, device.index))
     if found is None:
@@ -214,6 +217,8 @@ def _warn(reason: str) -> None:
 
 
 def _check(status: int, doing: str) -> None:
+    if status == _OUT_OF_MEMORY:
+        raise MemoryError(f"the GPU has no memory left for {doing}")
     if status:
         raise MissingBackendError(f"the CUDA driver failed with error {status} at {doing}")
 

@@ -19,12 +19,11 @@ from splatomy.fields.sdf import HashSdf
 from splatomy.gaussians.init import GaussianCloud, gaussian_cloud
 from splatomy.io.gaussians import read_gaussians, write_gaussians
 from splatomy.method import find_method, make_config
-from splatomy.methods.pulled_surface.disks import normals_of, rows_of_gaussians, rows_of_points
+from splatomy.methods.pulled_surface.disks import normals_of, rows_of_gaussians
 from splatomy.methods.pulled_surface.meshing import surface_mesh
-from splatomy.methods.pulled_surface.method import _Trainer, reconstruct
+from splatomy.methods.pulled_surface.method import _first_disks, _Trainer, reconstruct
 from splatomy.methods.pulled_surface.model import PulledScene, load_scene
 from splatomy.methods.pulled_surface.pulling import Puller
-from splatomy.methods.pulled_surface.start import start_cloud
 from splatomy.methods.pulled_surface.views import Frame, Pictures
 from splatomy.metrics.surface import surface_metrics
 from splatomy.phantoms.object import PRESETS, ObjectPhantom, make_object
@@ -146,8 +145,8 @@ def test_a_run_resumed_before_a_look_around_ends_alike(capture: Capture) -> None
         return trainer.checkpoint()
 
     first, kept = _Trainer(pictures, config, CPU), []
-    cloud, frame = finish(start_cloud(pictures, config.start_points, config.seed))
-    first.start(*rows_of_points(cloud, frame, config.sh_degree, CPU), frame)
+    first.first = finish(_first_disks(pictures, config, CPU))
+    first.start()
     whole = finished(first, kept)
     # The last steps leave the field alone, and move the disks.
     before = kept[32].arrays
@@ -157,6 +156,8 @@ def test_a_run_resumed_before_a_look_around_ends_alike(capture: Capture) -> None
     for step in (12, 19, 26, 32, 36):
         resumed = _Trainer(pictures, config, CPU)
         resumed.restore(kept[step])
+        if resumed.begins_anew:
+            resumed.first = finish(_first_disks(pictures, config, CPU))
         end = finished(resumed)
         assert all(np.array_equal(array, end.arrays[name]) for name, array in whole.arrays.items()), step
 
@@ -203,6 +204,31 @@ def test_gaussians_of_a_user_are_the_start(scene: PulledScene, capture: Capture,
     distance = np.linalg.norm(given[:, None] - world["means_mm"][None], axis=-1).min(1)
     assert distance.max() < 1e-2
     assert len(train(given_too).surface(0.0).faces)
+
+
+def faded(capture: Capture, **own: Any) -> list[int]:
+    """The last steps after which no disk was solid."""
+    config = make_config(find_method("pulled_surface"), "draft", {**QUICK, "grow_every": 1000, **own})
+    pictures = Pictures(capture, config, CPU)
+    trainer = _Trainer(pictures, config, CPU)
+    trainer.first = finish(_first_disks(pictures, config, CPU))
+    trainer.start()
+    found = []
+    while trainer.finished < 0.3:
+        if trainer.needs_space:
+            finish(trainer.look_around())
+        trainer.train_step()
+        if torch.sigmoid(trainer.store["opacity_logit"].detach()).max() <= 0.1 + 1e-6:
+            found.append(trainer.joint - config.joint_steps)
+    return found
+
+
+def test_disks_that_may_hide_the_surface_become_faint(capture: Capture, phantom: ObjectPhantom) -> None:
+    assert faded(capture, finish_steps=1000, fadings=2) == [100, 200]
+    # In a short run they would stay faint, and there is no need where depth was measured.
+    assert faded(capture, finish_steps=900, fadings=2) == []
+    measured = replace(capture, depth_mm=phantom.true_depth_mm)
+    assert faded(measured, finish_steps=1000, fadings=2) == []
 
 
 def test_gaussians_from_elsewhere_are_refused(scene: PulledScene, capture: Capture) -> None:

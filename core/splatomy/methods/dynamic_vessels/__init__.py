@@ -18,7 +18,7 @@ METHOD = MethodSpec(
     presets={
         "draft": {"steps": 1200, "num_start": 15000, "finest_bin": 2},
         "standard": {},
-        "best": {"steps": 12000, "num_start": 40000},
+        "best": {"steps": 12000, "num_start": 40000, "grow_share": 0.01, "kinship": 0.3},
         "paper": {
             "field": "grid",
             "steps": 30000,
@@ -28,6 +28,8 @@ METHOD = MethodSpec(
             "sparsity": 0.0,
             "residual_seeds": 0,
             "coarsest_bin": 1,
+            "min_scale_voxels": 0.1,
+            "grow_share": 0.04,
         },
     },
     citation="4DRGS: 4D Radiative Gaussian Splatting for Efficient 3D Vessel Reconstruction, IPMI 2025",

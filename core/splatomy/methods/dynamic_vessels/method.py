@@ -42,6 +42,8 @@ _NETWORK_TABLE_SIZE = 24
 _START_GRID = 140
 _SEED_SIGMA = 3.0
 _CHECKPOINT_WITHIN_S = 25.0
+_SPLINES = 200
+"""Of a curve, at most, however long the run is."""
 
 
 def reconstruct(
@@ -171,7 +173,7 @@ class _Trainer:
     def _make_field(self) -> None:
         start, end = float(self.capture.times_s.min()), float(self.capture.times_s.max())
         if self.config.field == "curves":
-            size = min(self.config.num_splines, len(self.capture) + 3)
+            size = min(math.ceil((end - start) / self.config.spline_s) + 3, len(self.capture) + 3, _SPLINES)
             self.field = CurveField(TimeBasis(start, end, max(size, 4)), self.unit_per_mm)
             return
         torch.manual_seed(self.config.seed)

@@ -25,11 +25,11 @@ METHOD = MethodSpec(
             "mesh_resolution": 160,
             "log2_table": 16,
         },
-        "standard": {"finish_steps": 1500},
+        "standard": {"finish_steps": 4000},
         "best": {
             "splat_steps": 6000,
             "joint_steps": 9000,
-            "finish_steps": 4000,
+            "finish_steps": 8000,
             "longest_side_px": 1600,
             "start_points": 80_000,
             "max_surfels": 400_000,

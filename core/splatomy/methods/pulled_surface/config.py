@@ -60,6 +60,10 @@ class Config:
     log2_table: int = setting(17, 10, 24, "", "Logarithm of the entries of each level")
     field_rate: float = setting(2e-3, 1e-6, 1.0, "1/step", "Start rate of the field")
     position_rate: float = setting(0.4, 1e-6, 10.0, "spacings/100 steps", "Start rate of positions")
+    freed_rate: float = setting(
+        20.0, 1e-6, 1000.0, "spacings/100 steps", "Start rate of positions in the last steps"
+    )
+    fadings: int = setting(2, 0, 100, "", "Times that all disks are made faint in the last steps")
     grow_every: int = setting(100, 10, 10_000, "steps", "Density control interval")
     grow_share: float = setting(0.15, 0.0, 1.0, "", "Share of the Gaussians that may split at a time")
     prune_opacity: float = setting(0.05, 0.0, 1.0, "", "Fainter Gaussians are dropped")

@@ -11,6 +11,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -40,8 +41,12 @@ _SPACE_AT = (0.0, 0.35, 0.7)
 _SURFACE_POINTS = 200_000
 _SOLID_ALPHA = 0.8
 _REPORT_EVERY_S = 0.3
-_FINISH_RATE = 0.5
-"""Learning rates at the start of the last steps, in those of the first."""
+_GROW_FREED_UNTIL = 0.35
+_FADE_UNTIL = 0.3
+_SOLID_AGAIN = 100
+_FAINT_LOGIT = math.log(0.1 / 0.9)
+_SETTLED = 0.005
+"""The positions' rate at the end of the last steps, in that of their start."""
 
 
 def reconstruct(
@@ -66,17 +71,38 @@ def reconstruct(
     trainer = _Trainer(pictures, config, device)
     if resume is not None:
         trainer.restore(resume)
-    elif (given := capture.details.get("gaussians")) is not None:
-        gaussians, frame = yield from start_gaussians(pictures, given, config.max_surfels)
-        trainer.start(*rows_of_gaussians(gaussians, frame, config.sh_degree, device), frame)
-    else:
-        cloud, frame = yield from start_cloud(pictures, config.start_points, config.seed)
-        trainer.start(*rows_of_points(cloud, frame, config.sh_degree, device), frame)
+    if resume is None or trainer.begins_anew:
+        trainer.first = yield from _first_disks(pictures, config, device)
+    if resume is None:
+        trainer.start()
     yield from trainer.train()
     mesh = yield from trainer.mesh()
     scene = trainer.scene(mesh)
     yield Snapshot("mesh", trainer.step, scene, trainer.checkpoint())
     return scene
+
+
+@dataclass(frozen=True)
+class Start:
+    """The disks that a run begins with, ``spacing`` apart, in a working cube.
+
+    near: they lie on the surface as far as is known; from a hull to the surface of a hollow it is far.
+    """
+
+    rows: Rows
+    spacing: float
+    frame: Frame
+    near: bool
+
+
+def _first_disks(pictures: Pictures, config: Config, device: torch.device) -> Task[Start]:
+    """A user's own Gaussians, or disks on what is known of the surface."""
+    given = pictures.capture.details.get("gaussians")
+    if given is not None:
+        gaussians, frame = yield from start_gaussians(pictures, given, config.max_surfels)
+        return Start(*rows_of_gaussians(gaussians, frame, config.sh_degree, device), frame, near=True)
+    cloud, frame = yield from start_cloud(pictures, config.start_points, config.seed)
+    return Start(*rows_of_points(cloud, frame, config.sh_degree, device), frame, cloud.near)
 
 
 class _Trainer:
@@ -90,14 +116,19 @@ class _Trainer:
         self.order: list[int] = []
         self.space: Space | None = None
         self.looked = 0
+        self.starts_near = False
+        self.first: Start | None = None
         self.frame: Frame
         self.store: GaussianStore
         self.puller: Puller
 
-    def start(self, rows: Rows, spacing: float, frame: Frame) -> None:
-        """Begins with these disks, ``spacing`` apart."""
-        self._place(frame, spacing)
-        self.store = GaussianStore(rows, self._rates())
+    def start(self) -> None:
+        """Begins with the first disks."""
+        if self.first is None:
+            raise ValueError("the first disks are not known")
+        self.starts_near = self.first.near
+        self._place(self.first.frame, self.first.spacing)
+        self.store = GaussianStore(self.first.rows, self._rates())
         self._clear_statistics()
 
     def _place(self, frame: Frame, spacing: float) -> None:
@@ -114,11 +145,12 @@ class _Trainer:
     def _rates(self) -> dict[str, float]:
         """Learning rates at this step: each decays tenfold, exponentially."""
         c = self.config
-        decay = 0.1 ** (self.step / (c.splat_steps + c.joint_steps))
+        decay, moving = 0.1 ** (self.step / (c.splat_steps + c.joint_steps)), c.position_rate
         if self.finishing:
-            decay = _FINISH_RATE * 0.1 ** ((self.joint - c.joint_steps) / c.finish_steps)
+            decay = 0.1**self.finished
+            moving = c.position_rate if self.starts_near else c.freed_rate * _SETTLED**self.finished / decay
         rates = {
-            "means_mm": 0.01 * c.position_rate * self.spacing,
+            "means_mm": 0.01 * moving * self.spacing,
             "quats_wxyz": 2e-3,
             "log_scales": 5e-3,
             "log_thickness": 5e-3,
@@ -163,13 +195,17 @@ class _Trainer:
         """True in the last steps, in which pictures alone move the disks, and the field rests."""
         return self.joint >= self.config.joint_steps and self.config.finish_steps > 0
 
+    @property
+    def finished(self) -> float:
+        """Share of the last steps that are done."""
+        return max(0, self.joint - self.config.joint_steps) / max(self.config.finish_steps, 1)
+
     def train_step(self) -> Tensor:
         """Moves everything once; the loss."""
         config, store = self.config, self.store
         store.set_learning_rates(self._rates())
         if self.finishing and self.joint == config.joint_steps:
-            with torch.no_grad():
-                store["means_mm"].copy_(torch.as_tensor(self._final_means(), device=self.device))
+            store = self._freed()
         if self.joint < 0 or self.finishing:
             loss = self._picture_loss(store["means_mm"])
         else:
@@ -187,9 +223,43 @@ class _Trainer:
             store["log_scales"].clamp_(math.log(0.15 * self.spacing), math.log(6 * self.spacing))
             store["log_thickness"].clamp_(math.log(1e-4 * HALF), math.log(2 * self.spacing))
         self.step += 1
-        if self.joint <= 0 and self.step % config.grow_every == 0:
+        if (self.joint <= 0 or self.finishing) and self.step % config.grow_every == 0:
             self._control()
+        if self._is_fading():
+            with torch.no_grad():
+                store["opacity_logit"].clamp_(max=_FAINT_LOGIT)
         return loss.detach()
+
+    @property
+    def begins_anew(self) -> bool:
+        """True if the last steps are still to come, and will not go on with the disks that there are."""
+        return self.config.finish_steps > 0 and self.joint <= self.config.joint_steps and not self.starts_near
+
+    def _freed(self) -> GaussianStore:
+        """The disks with which the last steps begin.
+
+        The surface needs disks that stay near it; those of a hull that stood before a hollow never came loose
+        from there, and hide what the pictures show. Without them, views of such objects are sharper.
+        """
+        if self.begins_anew and self.first is not None:
+            self.store = GaussianStore(self.first.rows, self._rates())
+            self._clear_statistics()
+        else:
+            with torch.no_grad():
+                self.store["means_mm"].copy_(torch.as_tensor(self._final_means(), device=self.device))
+        return self.store
+
+    def _is_fading(self) -> bool:
+        """True at a few of the last steps: all disks are made faint, and what hides the surface stays so.
+
+        Never in a run so short that disks could not become solid again.
+
+        Source: 3DGS (Kerbl et al. 2023), its opacity resets.
+        """
+        config, done = self.config, self.joint - self.config.joint_steps
+        times = 0 if self.starts_near else config.fadings
+        interval = int(_FADE_UNTIL * config.finish_steps / (times + 1)) if times else 0
+        return interval >= _SOLID_AGAIN and done % interval == 0 and done // interval in range(1, times + 1)
 
     def _picture_loss(self, means: Tensor) -> Tensor:
         config, store = self.config, self.store
@@ -198,6 +268,7 @@ class _Trainer:
         view = self.pictures.view(self.order.pop(), self.frame)
         if self.finishing:
             view = dataclasses.replace(view, weight=view.shown)
+            config = dataclasses.replace(config, distortion_weight=0.0)
         background = None if view.target is None else self.pictures.background
         degree = min(config.sh_degree, int(4 * self.step / max(config.splat_steps, 1)))
         render = draw(store.parameters, means, view.camera, self.near, background, degree, store.side["pull"])
@@ -213,7 +284,10 @@ class _Trainer:
         gradient = pull[:, 0] / pull[:, 1].clamp(min=1)
         grow = torch.zeros_like(keep)
         count = min(int(config.grow_share * len(store)), config.max_surfels - len(store))
-        if self.step < _GROW_UNTIL * config.splat_steps and count > 0:
+        share = self.step / config.splat_steps / _GROW_UNTIL
+        if self.finishing:
+            share = self.finished / _GROW_FREED_UNTIL
+        if share < 1 and count > 0:
             grow[torch.topk(gradient, count).indices] = True
         if not keep.any():
             keep[store["opacity_logit"].argmax()] = True
@@ -311,6 +385,7 @@ class _Trainer:
             "looked": self.looked,
             "scale": self.frame.scale,
             "spacing": self.spacing,
+            "starts_near": self.starts_near,
             "order": list(self.order),
             "rng": self.rng.bit_generator.state,
             "puller_rng": self.puller.rng.bit_generator.state,
@@ -323,6 +398,7 @@ class _Trainer:
         frame = Frame(np.asarray(arrays["centre"], np.float64), float(values["scale"]))
         self._place(frame, float(values["spacing"]))
         self.step, self.looked = int(values["step"]), int(values["looked"])
+        self.starts_near = bool(values.get("starts_near", False))
         self.order = [int(v) for v in values["order"]]
         self.rng.bit_generator.state = values["rng"]
         self.torch_rng.set_state(torch.as_tensor(np.array(arrays["torch_rng"])))

@@ -30,12 +30,16 @@ _FACING = 0.3
 
 @dataclass(frozen=True)
 class Cloud:
-    """Oriented, coloured points in the world: (P, 3) each, and where they come from, for the user."""
+    """Oriented, coloured points in the world: (P, 3) each, and where they come from, for the user.
+
+    near: they lie on the surface as far as is known, not just somewhere about it.
+    """
 
     points: Float
     normals: Float
     colours: Float
     source: str
+    near: bool = False
 
 
 def start_cloud(pictures: Pictures, most: int, seed: int) -> Task[tuple[Cloud, Frame]]:
@@ -121,7 +125,7 @@ def framed(points: Float, bounds: object) -> tuple[NDArray[np.intp], Frame]:
 
 
 def _chosen(cloud: Cloud, index: NDArray[np.intp]) -> Cloud:
-    return Cloud(cloud.points[index], cloud.normals[index], cloud.colours[index], cloud.source)
+    return Cloud(cloud.points[index], cloud.normals[index], cloud.colours[index], cloud.source, cloud.near)
 
 
 def _thinned(points: Float, most: int, rng: np.random.Generator) -> NDArray[np.intp]:
@@ -158,7 +162,7 @@ def _from_depth(pictures: Pictures, most: int, rng: np.random.Generator) -> Task
     points, normals, colours = (np.concatenate(p) for p in zip(*parts, strict=True))
     if len(points) < _FEWEST:
         return None
-    return Cloud(points, normals, colours, "depth maps")
+    return Cloud(points, normals, colours, "depth maps", near=True)
 
 
 def _depth_normals(depth: Float, camera: Cameras) -> tuple[Float, NDArray[np.bool_]]:
