@@ -94,10 +94,14 @@ def starve_gpu(tally: Tally, subject: Subject, work: Path, trials: int, until_s:
             break
         # What could go on with coarser settings has ended well, with a warning.
         fault = "out of memory on the GPU" if code != 0 else "out of memory on the GPU, gone on coarser"
+        unsaid = sentence_problems(code, said) if code != 0 else []
         tally.add(
             fault, subject.method, run_problems(out) if out.exists() else [], resumed=True,
-            sentence=code != 0 and not sentence_problems(code, said), seconds=time.monotonic() - began,
+            sentence=code != 0 and not unsaid, seconds=time.monotonic() - began,
         )  # fmt: skip
+        if unsaid:
+            words = " ".join(unsaid[0].split())
+            tally.note(f"{subject.method} with {left_mb:.0f} MB of a GPU: {words}")
         if code == 0:
             shutil.rmtree(out.parent)
     said = ""
