@@ -113,3 +113,11 @@ assert image.max() > 1 and picture.alpha.max() > 0.9 and mean.grad.isfinite().al
     environment |= {"PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "LOCALAPPDATA": str(tmp_path)}
     environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+def test_a_driver_without_memory_is_told_as_a_lack_of_memory() -> None:
+    _gpu_runtime._check(0, "loading")
+    with pytest.raises(MemoryError, match="no memory left for loading"):
+        _gpu_runtime._check(2, "loading")
+    with pytest.raises(MissingBackendError, match="error 1 at loading"):
+        _gpu_runtime._check(1, "loading")

@@ -19,9 +19,9 @@ from splatomy.fields.sdf import HashSdf
 from splatomy.gaussians.init import GaussianCloud, gaussian_cloud
 from splatomy.io.gaussians import read_gaussians, write_gaussians
 from splatomy.method import find_method, make_config
-from splatomy.methods.pulled_surface.disks import normals_of, rows_of_gaussians
+from splatomy.methods.pulled_surface.disks import first_disks, normals_of, rows_of_gaussians
 from splatomy.methods.pulled_surface.meshing import surface_mesh
-from splatomy.methods.pulled_surface.method import _first_disks, _Trainer, reconstruct
+from splatomy.methods.pulled_surface.method import _Trainer, reconstruct
 from splatomy.methods.pulled_surface.model import PulledScene, load_scene
 from splatomy.methods.pulled_surface.pulling import Puller
 from splatomy.methods.pulled_surface.views import Frame, Pictures
@@ -144,20 +144,16 @@ def test_a_run_resumed_before_a_look_around_ends_alike(capture: Capture) -> None
             trainer.train_step()
         return trainer.checkpoint()
 
-    first, kept = _Trainer(pictures, config, CPU), []
-    first.first = finish(_first_disks(pictures, config, CPU))
-    first.start()
-    whole = finished(first, kept)
+    first, kept = finish(first_disks(pictures, config, CPU)), []
+    whole = finished(_Trainer(pictures, config, first, CPU), kept)
     # The last steps leave the field alone, and move the disks.
     before = kept[32].arrays
     assert all(np.array_equal(a, whole.arrays[n]) for n, a in before.items() if n.startswith("field"))
     assert not np.array_equal(before["parameter.means_mm"], whole.arrays["parameter.means_mm"])
     # Before the joint steps, before each of the two later looks around, and before and in the last steps.
     for step in (12, 19, 26, 32, 36):
-        resumed = _Trainer(pictures, config, CPU)
+        resumed = _Trainer(pictures, config, first, CPU)
         resumed.restore(kept[step])
-        if resumed.begins_anew:
-            resumed.first = finish(_first_disks(pictures, config, CPU))
         end = finished(resumed)
         assert all(np.array_equal(array, end.arrays[name]) for name, array in whole.arrays.items()), step
 
@@ -210,9 +206,7 @@ def faded(capture: Capture, **own: Any) -> list[int]:
     """The last steps after which no disk was solid."""
     config = make_config(find_method("pulled_surface"), "draft", {**QUICK, "grow_every": 1000, **own})
     pictures = Pictures(capture, config, CPU)
-    trainer = _Trainer(pictures, config, CPU)
-    trainer.first = finish(_first_disks(pictures, config, CPU))
-    trainer.start()
+    trainer = _Trainer(pictures, config, finish(first_disks(pictures, config, CPU)), CPU)
     found = []
     while trainer.finished < 0.3:
         if trainer.needs_space:

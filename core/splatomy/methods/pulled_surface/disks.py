@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,10 +11,12 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from splatomy.events import Task
 from splatomy.gaussians.init import GaussianCloud, neighbour_distance_mm
 from splatomy.kernels.spherical_harmonics import num_coefficients, sh_from_colours
-from splatomy.methods.pulled_surface.start import Cloud
-from splatomy.methods.pulled_surface.views import HALF, Frame
+from splatomy.methods.pulled_surface.config import Config
+from splatomy.methods.pulled_surface.start import Cloud, start_cloud, start_gaussians
+from splatomy.methods.pulled_surface.views import HALF, Frame, Pictures
 
 _FOOTPRINT = 0.7
 """Start size of a disk, in distances to its neighbours."""
@@ -23,6 +26,33 @@ _OPACITY = 0.6
 Rows = dict[str, Tensor]
 """means_mm (N, 3), quats_wxyz (N, 4), log_scales (N, 2), log_thickness (N, 1), opacity_logit (N,) and
 sh (N, K, 3), in the working cube."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """The disks that a run begins with, ``spacing`` apart, in a working cube.
+
+    near: they lie on the surface as far as is known; from a hull to the surface of a hollow it is far.
+    """
+
+    rows: Rows
+    spacing: float
+    frame: Frame
+    near: bool
+
+
+def first_disks(pictures: Pictures, config: Config, device: torch.device) -> Task[Start]:
+    """A user's own Gaussians (the capture's detail ``gaussians``), or disks on what is known of the surface.
+
+    Raises:
+        InputError: nothing tells where the scene is, or hardly any Gaussian lies where the pictures look.
+    """
+    given = pictures.capture.details.get("gaussians")
+    if given is not None:
+        gaussians, frame = yield from start_gaussians(pictures, given, config.max_surfels)
+        return Start(*rows_of_gaussians(gaussians, frame, config.sh_degree, device), frame, near=True)
+    cloud, frame = yield from start_cloud(pictures, config.start_points, config.seed)
+    return Start(*rows_of_points(cloud, frame, config.sh_degree, device), frame, cloud.near)
 
 
 def rows_of_points(cloud: Cloud, frame: Frame, degree: int, device: torch.device) -> tuple[Rows, float]:

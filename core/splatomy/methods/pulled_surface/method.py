@@ -11,7 +11,6 @@ import dataclasses
 import math
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,12 +26,11 @@ from splatomy.gaussians.store import GaussianStore
 from splatomy.kernels.ready import hash_kernel, made_ready, on, surfel_kernels
 from splatomy.methods.pulled_surface import objective
 from splatomy.methods.pulled_surface.config import Config
-from splatomy.methods.pulled_surface.disks import Rows, normals_of, rows_of_gaussians, rows_of_points
+from splatomy.methods.pulled_surface.disks import Start, first_disks, normals_of
 from splatomy.methods.pulled_surface.meshing import surface_mesh
 from splatomy.methods.pulled_surface.model import PulledScene, draw
 from splatomy.methods.pulled_surface.pulling import Puller
 from splatomy.methods.pulled_surface.space import Space, rendered_points, seen_space
-from splatomy.methods.pulled_surface.start import start_cloud, start_gaussians
 from splatomy.methods.pulled_surface.views import HALF, Frame, Pictures
 from splatomy.scene import Mesh, Scene
 
@@ -41,9 +39,10 @@ _SPACE_AT = (0.0, 0.35, 0.7)
 _SURFACE_POINTS = 200_000
 _SOLID_ALPHA = 0.8
 _REPORT_EVERY_S = 0.3
-_GROW_FREED_UNTIL = 0.35
-_FADE_UNTIL = 0.3
+_GROW_FREED_UNTIL, _FADE_UNTIL = 0.35, 0.3
+"""Shares of the last steps."""
 _SOLID_AGAIN = 100
+"""Steps in which a faint disk can become solid."""
 _FAINT_LOGIT = math.log(0.1 / 0.9)
 _SETTLED = 0.005
 """The positions' rate at the end of the last steps, in that of their start."""
@@ -68,13 +67,10 @@ def reconstruct(
     pictures = yield from beside("views", 0, 1, lambda: Pictures(capture, config, device))
     hashing = [hash_kernel] if device.type == "cpu" else []
     yield from made_ready(*on(device, surfel_kernels), *hashing)
-    trainer = _Trainer(pictures, config, device)
+    first = yield from first_disks(pictures, config, device)
+    trainer = _Trainer(pictures, config, first, device)
     if resume is not None:
         trainer.restore(resume)
-    if resume is None or trainer.begins_anew:
-        trainer.first = yield from _first_disks(pictures, config, device)
-    if resume is None:
-        trainer.start()
     yield from trainer.train()
     mesh = yield from trainer.mesh()
     scene = trainer.scene(mesh)
@@ -82,52 +78,22 @@ def reconstruct(
     return scene
 
 
-@dataclass(frozen=True)
-class Start:
-    """The disks that a run begins with, ``spacing`` apart, in a working cube.
-
-    near: they lie on the surface as far as is known; from a hull to the surface of a hollow it is far.
-    """
-
-    rows: Rows
-    spacing: float
-    frame: Frame
-    near: bool
-
-
-def _first_disks(pictures: Pictures, config: Config, device: torch.device) -> Task[Start]:
-    """A user's own Gaussians, or disks on what is known of the surface."""
-    given = pictures.capture.details.get("gaussians")
-    if given is not None:
-        gaussians, frame = yield from start_gaussians(pictures, given, config.max_surfels)
-        return Start(*rows_of_gaussians(gaussians, frame, config.sh_degree, device), frame, near=True)
-    cloud, frame = yield from start_cloud(pictures, config.start_points, config.seed)
-    return Start(*rows_of_points(cloud, frame, config.sh_degree, device), frame, cloud.near)
-
-
 class _Trainer:
     """The state between two steps."""
 
-    def __init__(self, pictures: Pictures, config: Config, device: torch.device) -> None:
-        self.pictures, self.config, self.device = pictures, config, device
+    def __init__(self, pictures: Pictures, config: Config, first: Start, device: torch.device) -> None:
+        self.pictures, self.config, self.first, self.device = pictures, config, first, device
         self.rng = np.random.default_rng(config.seed)
         self.torch_rng = torch.Generator().manual_seed(config.seed)
         self.step = 0
         self.order: list[int] = []
         self.space: Space | None = None
         self.looked = 0
-        self.starts_near = False
-        self.first: Start | None = None
-        self.frame: Frame
-        self.store: GaussianStore
-        self.puller: Puller
+        self._place(first.frame, first.spacing)
+        self._begin()
 
-    def start(self) -> None:
-        """Begins with the first disks."""
-        if self.first is None:
-            raise ValueError("the first disks are not known")
-        self.starts_near = self.first.near
-        self._place(self.first.frame, self.first.spacing)
+    def _begin(self) -> None:
+        """Takes the first disks."""
         self.store = GaussianStore(self.first.rows, self._rates())
         self._clear_statistics()
 
@@ -148,7 +114,7 @@ class _Trainer:
         decay, moving = 0.1 ** (self.step / (c.splat_steps + c.joint_steps)), c.position_rate
         if self.finishing:
             decay = 0.1**self.finished
-            moving = c.position_rate if self.starts_near else c.freed_rate * _SETTLED**self.finished / decay
+            moving = c.position_rate if self.first.near else c.freed_rate * _SETTLED**self.finished / decay
         rates = {
             "means_mm": 0.01 * moving * self.spacing,
             "quats_wxyz": 2e-3,
@@ -202,10 +168,11 @@ class _Trainer:
 
     def train_step(self) -> Tensor:
         """Moves everything once; the loss."""
-        config, store = self.config, self.store
-        store.set_learning_rates(self._rates())
+        config = self.config
         if self.finishing and self.joint == config.joint_steps:
-            store = self._freed()
+            self._free()
+        store = self.store
+        store.set_learning_rates(self._rates())
         if self.joint < 0 or self.finishing:
             loss = self._picture_loss(store["means_mm"])
         else:
@@ -230,24 +197,17 @@ class _Trainer:
                 store["opacity_logit"].clamp_(max=_FAINT_LOGIT)
         return loss.detach()
 
-    @property
-    def begins_anew(self) -> bool:
-        """True if the last steps are still to come, and will not go on with the disks that there are."""
-        return self.config.finish_steps > 0 and self.joint <= self.config.joint_steps and not self.starts_near
-
-    def _freed(self) -> GaussianStore:
-        """The disks with which the last steps begin.
+    def _free(self) -> None:
+        """Begins the last steps.
 
         The surface needs disks that stay near it; those of a hull that stood before a hollow never came loose
         from there, and hide what the pictures show. Without them, views of such objects are sharper.
         """
-        if self.begins_anew and self.first is not None:
-            self.store = GaussianStore(self.first.rows, self._rates())
-            self._clear_statistics()
-        else:
-            with torch.no_grad():
-                self.store["means_mm"].copy_(torch.as_tensor(self._final_means(), device=self.device))
-        return self.store
+        if not self.first.near:
+            self._begin()
+            return
+        with torch.no_grad():
+            self.store["means_mm"].copy_(torch.as_tensor(self._final_means(), device=self.device))
 
     def _is_fading(self) -> bool:
         """True at a few of the last steps: all disks are made faint, and what hides the surface stays so.
@@ -257,7 +217,7 @@ class _Trainer:
         Source: 3DGS (Kerbl et al. 2023), its opacity resets.
         """
         config, done = self.config, self.joint - self.config.joint_steps
-        times = 0 if self.starts_near else config.fadings
+        times = 0 if self.first.near else config.fadings
         interval = int(_FADE_UNTIL * config.finish_steps / (times + 1)) if times else 0
         return interval >= _SOLID_AGAIN and done % interval == 0 and done // interval in range(1, times + 1)
 
@@ -385,7 +345,6 @@ class _Trainer:
             "looked": self.looked,
             "scale": self.frame.scale,
             "spacing": self.spacing,
-            "starts_near": self.starts_near,
             "order": list(self.order),
             "rng": self.rng.bit_generator.state,
             "puller_rng": self.puller.rng.bit_generator.state,
@@ -398,7 +357,6 @@ class _Trainer:
         frame = Frame(np.asarray(arrays["centre"], np.float64), float(values["scale"]))
         self._place(frame, float(values["spacing"]))
         self.step, self.looked = int(values["step"]), int(values["looked"])
-        self.starts_near = bool(values.get("starts_near", False))
         self.order = [int(v) for v in values["order"]]
         self.rng.bit_generator.state = values["rng"]
         self.torch_rng.set_state(torch.as_tensor(np.array(arrays["torch_rng"])))
