@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 
 MEMORY_SIGNALS = (6, 9)
 """What ends a process that lacks memory: C++ and LLVM abort theirs, the system kills one."""
@@ -34,6 +35,10 @@ _NO_MEMORY = (
     "bad_alloc", "alloc_failed", "can't start new thread", "failed to map segment",
 )  # fmt: skip
 
+_PERHAPS_NO_MEMORY = ("cufft_internal_error",)
+"""What a library of the GPU says about a lack of memory and about its own defects alike."""
+_FULL_BYTES = 256 * 2**20
+
 
 def is_out_of_memory(error: BaseException) -> bool:
     """True if an error says that the machine's or the device's memory is full, whoever raised it."""
@@ -46,8 +51,16 @@ def is_out_of_memory(error: BaseException) -> bool:
     text = str(error).lower()
     if any(words in text for words in _NO_MEMORY):
         return True
+    if any(words in text for words in _PERHAPS_NO_MEMORY) and _gpu_is_full():
+        return True
     reason = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return reason is not None and is_out_of_memory(reason)
+
+
+def _gpu_is_full() -> bool:
+    """True if the GPU in use has hardly any memory left."""
+    torch = sys.modules.get("torch")  # it raised the error; no sentence is worth the seconds it takes to load
+    return torch is not None and torch.cuda.is_available() and torch.cuda.mem_get_info()[0] < _FULL_BYTES
 
 
 class CancelledError(SplatomyError):

@@ -22,6 +22,7 @@ from splatomy.io.run import RunFolder
 
 _HOUR_S = 3600.0
 _LEAST_MB, _MOST_MB = 24.0, 2048.0
+_PAGE_BYTES = 2**21
 
 
 def starve(tally: Tally, subject: Subject, work: Path, trials: int, until_s: float) -> None:
@@ -121,7 +122,9 @@ def _beside_another(left_mb: float, work: Callable[[Told], int]) -> Callable[[To
         # The context and the libraries take their part first, as with everybody.
         torch.ones(64, 64, device="cuda") @ torch.ones(64, 64, device="cuda")
         free = torch.cuda.mem_get_info()[0]
-        taken = torch.empty(max(1, free - int(left_mb * 2**20)), dtype=torch.uint8, device="cuda")
+        # In whole pages: asked for with a part of one, it would be more than there is.
+        pages = max(1, (free - int(left_mb * 2**20)) // _PAGE_BYTES)
+        taken = torch.empty(pages * _PAGE_BYTES, dtype=torch.uint8, device="cuda")
         try:
             return work(tell)
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import pytest
+import torch
 
 from splatomy.errors import InputError, is_out_of_memory
 
@@ -56,3 +57,13 @@ def test_a_loader_that_hides_the_reason(link: str, seen: bool) -> None:
 )
 def test_other_errors_are_none(error: Exception) -> None:
     assert not is_out_of_memory(error)
+
+
+@pytest.mark.parametrize(("free_mb", "seen"), [(7, True), (4000, False)])
+def test_a_library_of_the_gpu_that_does_not_say_what_it_lacks(
+    monkeypatch: pytest.MonkeyPatch, free_mb: int, seen: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free_mb * 2**20, 80 * 2**30))
+    assert is_out_of_memory(RuntimeError("cuFFT error: CUFFT_INTERNAL_ERROR")) is seen
+    assert not is_out_of_memory(RuntimeError("shapes differ"))
