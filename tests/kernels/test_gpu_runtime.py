@@ -11,11 +11,26 @@ import pytest
 import torch
 
 from splatomy.errors import MissingBackendError
-from splatomy.kernels import _gpu_harmonics, _gpu_runtime, _gpu_surfel, _gpu_voxelize, _gpu_xray
+from splatomy.kernels import (
+    _gpu_adam,
+    _gpu_harmonics,
+    _gpu_objective,
+    _gpu_runtime,
+    _gpu_surfel,
+    _gpu_voxelize,
+    _gpu_xray,
+)
 from splatomy.kernels._gpu_lists import capacity_of
 from splatomy.kernels.xray import gpu_problem
 
-PROGRAMS = [_gpu_xray.PARTS, _gpu_voxelize.PARTS, _gpu_surfel.PARTS, _gpu_harmonics.PARTS]
+PROGRAMS = [
+    _gpu_adam.PARTS,
+    _gpu_objective.PARTS,
+    _gpu_xray.PARTS,
+    _gpu_voxelize.PARTS,
+    _gpu_surfel.PARTS,
+    _gpu_harmonics.PARTS,
+]
 H100 = (9, 0)
 
 

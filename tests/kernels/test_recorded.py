@@ -97,7 +97,7 @@ def _trained(recorded: bool) -> tuple[dict[str, torch.Tensor], float]:
     trainer = tissue._Trainer(footage, config, CUDA, Replicas())
     finish(trainer.start(finish(track(footage, config.node_spacing, config.track_start))))
     if not recorded:
-        for part in (trainer.steps._adding, trainer.steps._moving):
+        for part in (trainer.steps._adding, trainer.steps._moving, trainer.steps._whole):
             part._replay = False
     losses = [float(trainer.train_step()) for _ in range(15)]
     store: GaussianStore = trainer.store

@@ -15,10 +15,12 @@ from splatomy.scene import Volume
 # Clumps of haze reach 8 noise deviations on phantoms.
 _SEED_SIGMAS = 10.0
 _SEED_SHARE = 0.06
-# Pieces of the dimmest vessels peak at 6 to 9, but are long and slender as no clump is.
+# Pieces of the dimmest vessels peak at 6 to 9, but are long and slender as no clump is. A volume of Gaussians
+# may be exactly zero between them, and tell of no noise: what is short there is a vessel if it is bright.
 _SLENDER_SEED_RATIO = 0.6
 _SLENDER_VOXELS = 6.0
 _SLENDER_LENGTHS = 2.0
+_SHORT_SEED_SHARE = 0.3
 _MIN_VOXELS = 8
 # A contrast volume has one plateau, so that its wall level is mostly global; where tissue surrounds the
 # vessels, brightness differs from vessel to vessel and the level is local.
@@ -101,7 +103,8 @@ def vessel_label(
                 f"choose a higher one (suggested: {levels.threshold:.4g})."
             )
         wall = np.full(values.shape, height, dtype=np.float32)
-        lumen, seed, floor = excess >= height, 0.0, single
+        lumen, floor = excess >= height, single
+        seed = short_seed = 0.0
     else:
         wall = _local_wall(excess, levels)
         lumen = (wall > 0) & (excess >= wall)
@@ -109,7 +112,8 @@ def vessel_label(
         # Where the background is tissue its spread is no noise: half the lumen is then seed enough.
         seed = min(seed, levels.threshold - levels.background)
         single, floor = levels.threshold, levels.floor
-    label, sizes = _components(_filled(lumen), excess, seed, min_length_mm, spacing)
+        short_seed = max(seed, _SHORT_SEED_SHARE * (levels.lumen - levels.background))
+    label, sizes = _components(_filled(lumen), excess, (seed, short_seed), min_length_mm, spacing)
     if not sizes.size:
         raise InputError(
             f"No vessel was found: nothing above {floor:.4g} is {min_length_mm:g} mm long; "
@@ -186,11 +190,14 @@ def _filled(lumen: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def _components(
     lumen: NDArray[np.bool_],
     excess: NDArray[np.float32],
-    seed: float,
+    seeds: tuple[float, float],
     min_length_mm: float,
     spacing_mm: NDArray[np.float64],
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """The pieces that are long enough and reach the seed value, with their sizes, largest first."""
+    """The pieces that are long enough and reach a seed value, with their sizes, largest first.
+
+    seeds: of long pieces and of short ones.
+    """
     pieces, count = ndimage.label(lumen, _FULL)
     keep = np.zeros(count + 1, dtype=bool)
     sizes = np.bincount(pieces.ravel(), minlength=count + 1)
@@ -199,8 +206,9 @@ def _components(
     for piece, box in enumerate(ndimage.find_objects(pieces), start=1):
         extent = np.linalg.norm([(s.stop - s.start) * h for s, h in zip(box, spacing_mm, strict=True)])
         steps = extent / float(spacing_mm.min())
-        slender = sizes[piece] < _SLENDER_VOXELS * steps and extent >= _SLENDER_LENGTHS * min_length_mm
-        wanted = seed * (_SLENDER_SEED_RATIO if slender else 1.0)
+        is_long = extent >= _SLENDER_LENGTHS * min_length_mm
+        is_slender = is_long and sizes[piece] < _SLENDER_VOXELS * steps
+        wanted = seeds[0] * (_SLENDER_SEED_RATIO if is_slender else 1.0) if is_long else seeds[1]
         keep[piece] = extent >= min_length_mm and sizes[piece] >= _MIN_VOXELS and highest[piece] >= wanted
     return keep[pieces], np.sort(sizes[keep])[::-1].astype(np.int64)
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from splatomy.kernels import _gpu_adam
+
 Tensor = torch.Tensor
 _BETAS = 0.9, 0.999
 _EPS = 1e-15
@@ -14,6 +16,8 @@ _EPS = 1e-15
 
 class Adam:
     """Moves parameters by their gradients; the numbers are those of ``torch.optim.Adam(fused=True)``.
+
+    Where the rates are tensors on CUDA, our own kernel moves them, to float32 rounding the same.
 
     groups: "params", a list of tensors of one device and type; "lr", their rate, a number or on CUDA a tensor
     that a recorded step reads; and whatever else the caller keeps there.
@@ -44,6 +48,11 @@ class Adam:
             states = [self._state(p) for p in moved]
             steps = [state["step"] for state in states]
             torch._foreach_add_(steps, 1)
+            rate = group["lr"]
+            if all(_gpu_adam.fits(p, rate) for p in moved):
+                for p, state in zip(moved, states, strict=True):
+                    _gpu_adam.move(p, state["exp_avg"], state["exp_avg_sq"], state["step"], rate)
+                continue
             torch._fused_adam_(
                 moved,
                 [p.grad for p in moved],
@@ -51,7 +60,7 @@ class Adam:
                 [state["exp_avg_sq"] for state in states],
                 [],
                 steps,
-                lr=group["lr"],
+                lr=rate,
                 beta1=_BETAS[0],
                 beta2=_BETAS[1],
                 weight_decay=0.0,

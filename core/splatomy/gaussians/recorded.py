@@ -58,12 +58,17 @@ class Recorded:
         return value if isinstance(value, Tensor) else torch.tensor(value, device=self._device)
 
     def _set(self, given: Inputs) -> None:
+        alike: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
         for name, value in given.items():
             own = self._inputs[name]
             if isinstance(value, Tensor):
-                own.copy_(value)
+                for tensors, each in zip(alike.setdefault(own.dtype, ([], [])), (own, value), strict=True):
+                    tensors.append(each)
             else:
                 own.fill_(value)
+        # One call for many: to begin each copy takes the host longer than the device needs for it.
+        for owns, values in alike.values():
+            torch._foreach_copy_(owns, values)
 
     def _record(self, key: Hashable, given: Inputs) -> None:
         """Records the work and does it once; what cannot be recorded is done as it is from then on."""
@@ -124,6 +129,7 @@ class Steps(ABC, Generic[S]):
         replay = replay and not torch.are_deterministic_algorithms_enabled()
         self._adding = Recorded(self._add, self.device, replay)
         self._moving = Recorded(lambda _: self._end(), self.device, replay)
+        self._whole = Recorded(self._add_and_end, self.device, replay)
         self._generation = -1
         self.begin()
 
@@ -142,9 +148,13 @@ class Steps(ABC, Generic[S]):
         """Moves everything by its gradients, gathers the sums and clears both."""
         self._moving(self.store.generation)
 
-    def add(self, key: Hashable, inputs: Inputs) -> None:
-        """One picture's part; key: all that it depends on besides its inputs and the rows."""
-        self._adding((self.store.generation, key), inputs)
+    def add(self, key: Hashable, inputs: Inputs, is_all: bool = False) -> None:
+        """One picture's part; key: all that it depends on besides its inputs and the rows.
+
+        is_all: nothing else belongs to the step, which ends with it.
+        """
+        work = self._whole if is_all else self._adding
+        work((self.store.generation, key), inputs)
 
     @abstractmethod
     def _add(self, inputs: Mapping[str, Tensor]) -> None:
@@ -153,6 +163,10 @@ class Steps(ABC, Generic[S]):
     @abstractmethod
     def _gather(self) -> None:
         """Keeps the sums, clears all but the loss, and holds the parameters within their limits."""
+
+    def _add_and_end(self, inputs: Mapping[str, Tensor]) -> None:
+        self._add(inputs)
+        self._end()
 
     @torch.no_grad()
     def _end(self) -> None:

@@ -40,10 +40,14 @@ class GaussianStore:
     def __init__(self, parameters: Mapping[str, torch.Tensor], learning_rates: Mapping[str, float]) -> None:
         self.parameters = {k: v.detach().clone().requires_grad_(True) for k, v in parameters.items()}
         self.side: dict[str, torch.Tensor] = {}
-        groups = [
-            {"params": [p], "lr": learning_rates[name], "name": name} for name, p in self.parameters.items()
-        ]
-        self.optimiser = adam(groups, next(iter(self.parameters.values())).device)
+        device = next(iter(self.parameters.values())).device
+        self._rates = {name: float(learning_rates[name]) for name in self.parameters}
+        self._device_rates = torch.tensor(list(self._rates.values()), device=device)
+        rates = self._device_rates.unbind() if device.type == "cuda" else self._rates.values()
+        self.optimiser = Adam(
+            {"params": [p], "lr": rate, "name": name}
+            for (name, p), rate in zip(self.parameters.items(), rates, strict=True)
+        )
         self.generation = 0
         """How often the rows have changed; until then every tensor stays where it is."""
 
@@ -55,9 +59,13 @@ class GaussianStore:
 
     def set_learning_rates(self, rates: Mapping[str, float]) -> None:
         """Replaces the learning rates of the named parameters."""
+        self._rates |= {name: rate for name, rate in rates.items() if name in self._rates}
+        if self._device_rates.is_cuda:
+            # All at once: the host takes as long to begin one copy as many steps of it on the device.
+            self._device_rates.copy_(torch.tensor(list(self._rates.values())), non_blocking=True)
+            return
         for group in self.optimiser.param_groups:
-            if group["name"] in rates:
-                set_rate(group, rates[group["name"]])
+            group["lr"] = self._rates[group["name"]]
 
     @torch.no_grad()
     def reindex(self, parents: torch.Tensor, **overrides: torch.Tensor) -> None:

@@ -71,6 +71,22 @@ def test_an_empty_background_sets_no_noise() -> None:
     assert levels.threshold == pytest.approx(0.005, rel=0.25)
 
 
+@pytest.mark.parametrize(
+    ("peak", "length", "kept"),
+    [(0.2, 9, False), (0.2, 24, True), (0.5, 9, True), (0.5, 5, False)],
+    ids=["short and dim", "long and dim", "short and bright", "too short"],
+)
+def test_a_stray_piece_is_left_out_where_nothing_tells_of_noise(peak: float, length: int, kept: bool) -> None:
+    """peak: of a piece of so many voxels of 0.4 mm, in shares of the lumen."""
+    tube = straight_tube(1.0)
+    values = tube.values.copy()
+    corner = (slice(2, 2 + length), slice(50, 52), slice(3, 5))
+    assert values[corner].max() == 0
+    values[corner] = peak * 0.01
+    label = vessel_label(Volume(values, tube.affine_mm)).label
+    assert bool(label[corner].any()) is kept
+
+
 def test_a_single_level_is_that_level() -> None:
     volume = straight_tube(1.5)
     label = vessel_label(volume, 0.004)

@@ -274,11 +274,13 @@ class _Trainer:
         steps, share = self.steps, self.step / self.config.steps
         self._set_rates()
         sums = steps.begin()
+        is_all = self.config.frames_per_step == self.replicas.count == 1
         for view in self._own_views():
-            steps.add_view(view, share)
-        gradients = [p.grad for p in steps.parameters() if p.grad is not None]
-        self.replicas.add_up([*gradients, sums.pull, sums.seen, sums.loss])
-        steps.end()
+            steps.add_view(view, share, is_all)
+        if not is_all:
+            gradients = [p.grad for p in steps.parameters() if p.grad is not None]
+            self.replicas.add_up([*gradients, sums.pull, sums.seen, sums.loss])
+            steps.end()
         self.step += 1
         if self.step % self.config.grow_every == 0:
             self._control()

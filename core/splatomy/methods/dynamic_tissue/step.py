@@ -70,8 +70,11 @@ class TissueSteps(Steps[Sums]):
         replay = resolve_backend("auto", store["means_mm"]) == "gpu"
         super().__init__(store, optimisers, Sums.blank, replay)
 
-    def add_view(self, view: View, share: float) -> None:
-        """Adds one frame's part of the step's gradients and sums; ``share`` of the steps are done."""
+    def add_view(self, view: View, share: float, is_all: bool = False) -> None:
+        """Adds one frame's part of the step's gradients and sums.
+
+        share: of the steps, which are done. is_all: the step ends with this frame.
+        """
         config = self.config
         self._view = view
         self._degree = min(config.sh_degree, int(share * 4 * max(config.sh_degree, 1)))
@@ -81,7 +84,7 @@ class TissueSteps(Steps[Sums]):
         weight = fallen_weight(config.depth_weight, share)
         inputs: dict[str, Tensor | float] = {**view.tensors(), "moment": self._moments[view.time_s]}
         inputs["fallen_weight"] = weight
-        self.add((view.width_px, view.height_px, self._degree), inputs)
+        self.add((view.width_px, view.height_px, self._degree), inputs, is_all)
 
     def _add(self, inputs: Mapping[str, Tensor]) -> None:
         config, sums, near_mm = self.config, self.sums, self.lengths.near_mm

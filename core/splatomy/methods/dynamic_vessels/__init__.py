@@ -16,9 +16,16 @@ METHOD = MethodSpec(
     follow="splatomy.methods.dynamic_vessels.method:follow",
     shared="views_per_step",
     presets={
-        "draft": {"steps": 1200, "num_start": 15000, "finest_bin": 2},
+        "draft": {
+            "steps": 1200,
+            "num_start": 15000,
+            "finest_bin": 2,
+            # So few steps are over before slow growth gets anywhere.
+            "grow_share": 0.02,
+            "kinship": 0.1,
+        },
         "standard": {},
-        "best": {"steps": 12000, "num_start": 40000, "grow_share": 0.01, "kinship": 0.3},
+        "best": {"steps": 12000, "num_start": 40000},
         "paper": {
             "field": "grid",
             "steps": 30000,

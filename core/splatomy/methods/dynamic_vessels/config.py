@@ -12,7 +12,7 @@ _COARSEST_BIN = 8
 class Config:
     """Settings of the 4D radiative Gaussians."""
 
-    steps: int = setting(5000, 20, 1_000_000, "steps", "Training steps")
+    steps: int = setting(10000, 20, 1_000_000, "steps", "Training steps")
     views_per_step: int = setting(
         1, 1, 1024, "views", "Views in the mean loss of a step; replicas share them"
     )
@@ -31,7 +31,7 @@ class Config:
     dssim_weight: float = setting(0.0, 0.0, 100.0, "", "Weight of the paper's D-SSIM loss")
     sparsity: float = setting(0.01, 0.0, 10.0, "", "Weight of the total attenuation, against haze")
     roughness: float = setting(0.05, 0.0, 100.0, "", "Weight of the curves' second differences")
-    kinship: float = setting(0.1, 0.0, 100.0, "", "Weight of curves that differ from their neighbours'")
+    kinship: float = setting(0.3, 0.0, 100.0, "", "Weight of curves that differ from their neighbours'")
     time_jitter_views: float = setting(1.0, 0.0, 5.0, "views", "Time perturbation of the grid field")
     position_rate: float = setting(1e-4, 1e-8, 1.0, "volume sizes/step", "Start rate of positions")
     scale_rate: float = setting(5e-3, 1e-8, 1.0, "1/step", "Start rate of log scales")
@@ -41,7 +41,7 @@ class Config:
     log2_table: int = setting(16, 8, 22, "", "Size of the grid field's tables, as a power of two")
     grow_every: int = setting(200, 10, 10000, "steps", "Density control interval")
     grow_until: float = setting(0.6, 0.0, 1.0, "", "Share of the steps after which nothing grows")
-    grow_share: float = setting(0.02, 0.0, 1.0, "", "Share of the Gaussians that may grow at a time")
+    grow_share: float = setting(0.01, 0.0, 1.0, "", "Share of the Gaussians that may grow at a time")
     prune_snr: float = setting(0.2, 0.0, 100.0, "sigma", "Drop Gaussians whose peak shadow is fainter")
     residual_seeds: int = setting(2, 0, 20, "", "Times that Gaussians are added where residuals point")
     snapshot_every_s: float = setting(5.0, 0.1, 600.0, "s", "Time between snapshots")

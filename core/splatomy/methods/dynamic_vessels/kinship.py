@@ -14,7 +14,7 @@ from splatomy.gaussians.gathering import rows_of
 from splatomy.gaussians.store import GaussianStore
 
 NEIGHBOURS = 8
-_SAME = 0.02
+SAME = 0.02
 """In typical densities: smaller differences hardly count."""
 
 
@@ -33,7 +33,7 @@ def strangeness(curve: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
 
     A plain distance, not its square, lets the wall of a vessel stay a wall.
     """
-    return torch.sqrt((curve - rows_of(curve, others)).square() + _SAME**2).mean()
+    return torch.sqrt((curve - rows_of(curve, others)).square() + SAME**2).mean()
 
 
 def _neighbours(means_mm: torch.Tensor) -> torch.Tensor:

@@ -118,6 +118,7 @@ class _Trainer:
             raise ValueError("dynamic_vessels needs cameras and grid")
         self.capture, self.config, self.device, self.replicas = capture, config, device, replicas
         self.grid = capture.grid
+        self.has_few_directions = has_few_directions(capture)
         self.voxel_mm = float(self.grid.spacing_mm.min())
         self.extent_mm = self.grid.bounds_mm
         self.size_mm = float((self.extent_mm[1] - self.extent_mm[0]).max())
@@ -142,7 +143,7 @@ class _Trainer:
             # Hidden pixels must not reach the start either; empty is the likeliest value of a pixel.
             images = np.where(self.capture.occluded[..., None], np.float32(0), images)
         visible = replace(self.capture, images=images)
-        if has_few_directions(self.capture):
+        if self.has_few_directions:
             volume = yield from shadow_hull(visible, self.grid.binned(factor))
             floor = 0.0
         else:
@@ -227,12 +228,14 @@ class _Trainer:
         self._set_rates()
         sums = steps.begin()
         factor = binning_at(self.step / self.config.steps, self.config)
+        is_all = self.config.views_per_step == self.replicas.count == 1
         for frame, time_s in self.replicas.own(self._next_views()):
-            steps.add_view(self.views.at(frame, factor), time_s, self.step)
-        gradients = [p.grad for p in steps.parameters() if p.grad is not None]
-        self.replicas.add_up([*gradients, sums.seen, sums.loss])
-        self.replicas.take_largest(sums.peak)
-        steps.end()
+            steps.add_view(self.views.at(frame, factor), time_s, self.step, is_all)
+        if not is_all:
+            gradients = [p.grad for p in steps.parameters() if p.grad is not None]
+            self.replicas.add_up([*gradients, sums.seen, sums.loss])
+            self.replicas.take_largest(sums.peak)
+            steps.end()
         self.step += 1
         if self.step % self.config.grow_every == 0:
             self._control()
@@ -288,7 +291,7 @@ class _Trainer:
 
     def is_seeding_due(self) -> bool:
         """True at a few moments spread over the growing part of the run."""
-        times = 0 if has_few_directions(self.capture) else self.config.residual_seeds
+        times = 0 if self.has_few_directions else self.config.residual_seeds
         interval = int(self.config.grow_until * self.config.steps / (times + 1)) if times else 0
         return interval > 0 and self.step % interval == 0 and self.step // interval in range(1, times + 1)
 

@@ -59,13 +59,13 @@ class VesselSteps(Steps[Sums]):
         replay = isinstance(field, CurveField) and resolve_backend("auto", store["means_mm"]) == "gpu"
         super().__init__(store, optimisers, Sums.blank, replay)
 
-    def add_view(self, view: View, time_s: float, step: int) -> None:
-        """Adds one view's part of the step's gradients and sums."""
+    def add_view(self, view: View, time_s: float, step: int, is_all: bool = False) -> None:
+        """Adds one view's part of the step's gradients and sums; is_all: the step ends with it."""
         self._view = view
         inputs = {**view.tensors(), "moment": self._moment(time_s)}
         if self.config.kinship and isinstance(self.field, CurveField):
             inputs["others"] = neighbour(self.store, step)
-        self.add((view.width_px, view.height_px), inputs)
+        self.add((view.width_px, view.height_px), inputs, is_all)
 
     def forget(self) -> None:
         """Begins to gather anew."""
