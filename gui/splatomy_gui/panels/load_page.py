@@ -87,7 +87,9 @@ class LoadPage(Page, metaclass=AbstractQt):
         left = QVBoxLayout()
         left.addWidget(self.drop)
         self.info = card(self.name, self.problems, self.facts)
-        left.addWidget(self.info, 1)
+        # In small windows its tables scroll, not the page: the button that opens the input stays in view.
+        self.told_of_input = scrolled(self.info)
+        left.addWidget(self.told_of_input, 1)
         right = QVBoxLayout()
         options = QWidget()
         self.form = QFormLayout(options)
@@ -178,7 +180,7 @@ class LoadPage(Page, metaclass=AbstractQt):
         set_available(self.open_button, reason)
         set_available(self.check_button, _NOTHING if inspection is None else None)
         self.opening.setVisible(opening is not None)
-        self.info.setVisible(inspection is not None)
+        self.told_of_input.setVisible(inspection is not None)
         self.drop.setMaximumHeight(150 if inspection is not None else 16_777_215)
 
     def _case_changed(self) -> None:
