@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driving import LONG_MS, open_by_drop
+from driving import LONG_MS, drop, open_by_drop
 from PyQt6.QtCore import QSize
 
 from splatomy_gui.page_check import page_problems
@@ -40,6 +40,20 @@ def _check(window: Any, qtbot: Any, name: str) -> None:
     qtbot.wait(50)
     assert window.size() == QSize(1280, 800), name
     assert page_problems(window) == [], name
+
+
+def test_the_button_that_opens_an_input_is_in_view(
+    window: Any, qtbot: Any, tiny_case: Path, tmp_path: Path
+) -> None:
+    """Also of a run with much to tell: several problems, and a table of what its geometry lacks."""
+    case = shutil.copytree(tiny_case, tmp_path / "run")
+    (case / "transforms.json").unlink()
+    window.resize(1280, 800)
+    drop(window, case)
+    qtbot.waitUntil(lambda: getattr(window.page, "inspection", None) is not None, timeout=LONG_MS)
+    qtbot.wait(200)
+    button = window.page.open_button
+    assert button.visibleRegion().boundingRect() == button.rect()
 
 
 def test_what_does_not_fit_is_found(window: Any, qtbot: Any) -> None:

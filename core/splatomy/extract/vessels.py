@@ -76,8 +76,9 @@ def vessel_label(
 ) -> VesselLabel:
     """The lumen of all vessels.
 
-    A voxel belongs to the lumen when it exceeds a share of the lumen's value about it. Pieces that
-    are short or never rise clearly above the noise are dropped.
+    A voxel belongs to the lumen when it exceeds a share of the lumen's value about it. Dropped are pieces
+    shorter than ``min_length_mm``, those that never rise clearly above the noise, and of pieces less than
+    twice as long those that never reach 0.3 of the lumen.
 
     Args:
         volume: attenuation in 1/mm, or any intensity that is high in vessels.

@@ -24,7 +24,23 @@ def fits(tensor: Tensor) -> bool:
     return tensor.dtype == torch.float32 and _gpu_runtime.problem(PARTS, tensor.device) is None
 
 
-class PixelLoss(torch.autograd.Function):
+class _Term(torch.autograd.Function):
+    """A term whose gradient by its first input is made together with its value; the others get none."""
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * grads[0], *[None] * (len(ctx.needs_input_grad) - 1)
+
+
+def _kept(ctx: Any, gradient: Tensor, sums: Tensor) -> Tensor:
+    """The value of a term from its blocks' sums; its gradient is kept."""
+    ctx.save_for_backward(gradient)
+    return sums.sum()
+
+
+class PixelLoss(_Term):
     """``robust`` times the mean pseudo-Huber loss of a picture, and ``sparsity`` times its mean in its noise.
 
     image, wanted, noise, weight: (H, W); only the image gets a gradient. knee: see ``losses.robust_loss``.
@@ -48,17 +64,10 @@ class PixelLoss(torch.autograd.Function):
             gradient, sums = torch.empty_like(given[0]), torch.empty(blocks, device=image.device)
             shares = (knee, robust / count, sparsity / count)
             program.launch("compare_pixels", (blocks, 1), _BLOCK, *given, count, *shares, gradient, sums)
-        ctx.save_for_backward(gradient)
-        return sums.sum()
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * grads[0], None, None, None, None, None, None
+        return _kept(ctx, gradient, sums)
 
 
-class CurveLoss(torch.autograd.Function):
+class CurveLoss(_Term):
     """``rough`` times the mean squared second difference of curves, ``kin`` times their distance from others.
 
     curves: (N, K), K > 2. others: (N,) int64, whose curve each one is compared with; None: with none. same:
@@ -78,11 +87,4 @@ class CurveLoss(torch.autograd.Function):
             index = own if others is None else others.contiguous()
             launch = (own, index, own.numel(), size, *shares, gradient, sums)
             program.launch("relate_curves", (blocks, 1), _BLOCK, *launch)
-        ctx.save_for_backward(gradient)
-        return sums.sum()
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * grads[0], None, None, None, None
+        return _kept(ctx, gradient, sums)

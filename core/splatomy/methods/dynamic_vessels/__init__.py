@@ -20,7 +20,7 @@ METHOD = MethodSpec(
             "steps": 1200,
             "num_start": 15000,
             "finest_bin": 2,
-            # So few steps are over before slow growth gets anywhere.
+            # So few steps are over before slow growth gets anywhere, and before curves take up much noise.
             "grow_share": 0.02,
             "kinship": 0.1,
         },
