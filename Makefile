@@ -24,7 +24,8 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 # The programs that look at the environment have one of their own, so that they are no part of what they see.
 AUDIT := $(VENV)/audit
-INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt
+# Most of what is installed is never imported: what is, Python compiles when it first meets it.
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile $(PIP_ARGS) -c constraints.txt
 
 # Library that must load : Debian package that brings it. VTK draws with the first three; the depth-camera
 # reader of the surface extra links the last.

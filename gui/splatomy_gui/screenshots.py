@@ -23,7 +23,7 @@ _SETTLE_S = 1.5
 _RUNS: dict[str, tuple[str, dict[str, int]]] = {
     "endoscopy": ("dynamic_tissue", {"steps": 400}),
     "angiography": ("dynamic_vessels", {"steps": 1200}),
-    "surface": ("pulled_surface", {"splat_steps": 120, "joint_steps": 240}),
+    "surface": ("pulled_surface", {"splat_steps": 120, "joint_steps": 240, "finish_steps": 200}),
 }
 """Method and settings of the run that is shown, by workspace."""
 

@@ -164,6 +164,7 @@ def run_case(name: str, seed: int, preset: str, depth: bool, settings: dict[str,
         "seed": seed,
         "depth": depth,
         "preset": preset,
+        "set": settings,
         "psnr": held_out_psnr(scene, phantom, held),
         "seconds": seconds,
         "surfels": len(scene.surfels["means_mm"]),
@@ -216,20 +217,20 @@ def main() -> None:
 
 
 def _write(path: Path, row: dict[str, Any]) -> None:
-    """Adds a row, in place of an older one of the same phantom, seed and preset."""
+    """Adds a row, in place of an older one of the same phantom, seed, preset and settings."""
     kept = json.loads(path.read_text())["rows"] if path.exists() else []
-    keys = ("phantom", "seed", "depth", "preset")
-    kept = [r for r in kept if any(r[k] != row[k] for k in keys)]
+    keys = ("phantom", "seed", "depth", "preset", "set")
+    kept = [r for r in kept if any(r.get(k, {}) != row[k] for k in keys)]
     machine = {
         "machine": platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "splatomy": splatomy.__version__,
-        "note": "the machine was shared with other work",
+        "load_at_end": round(os.getloadavg()[0], 2),
     }
     rounded = json.loads(json.dumps({**row, **machine}), parse_float=lambda x: round(float(x), 4))
-    rows = sorted([*kept, rounded], key=lambda r: [str(r[k]) for k in keys])
+    rows = sorted([*kept, rounded], key=lambda r: [str(r.get(k, {})) for k in keys])
     path.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
 
 

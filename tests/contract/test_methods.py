@@ -27,6 +27,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "pulled_surface": {
         "splat_steps": 15,
         "joint_steps": 15,
+        "finish_steps": 15,
         "start_points": 400,
         "queries": 128,
         "levels": 6,

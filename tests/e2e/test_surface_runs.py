@@ -27,7 +27,14 @@ from splatomy.io.run import RunFolder
 from splatomy.methods.pulled_surface.model import PulledScene
 from splatomy.scene import Mesh
 
-_QUICK = ("splat_steps=40", "joint_steps=40", "mesh_resolution=32", "start_points=1000", "log2_table=12")
+_QUICK = (
+    "splat_steps=40",
+    "joint_steps=80",
+    "finish_steps=20",
+    "mesh_resolution=32",
+    "start_points=1000",
+    "log2_table=12",
+)
 _WORDS = ["--preset", "draft", "--device", "cpu", *(w for s in _QUICK for w in ("--set", s))]
 
 

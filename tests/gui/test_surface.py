@@ -61,7 +61,7 @@ def test_sample_object_to_exported_mesh(window: Any, qtbot: Any, views: Path) ->
     page.method.setCurrentIndex([m.name for m in page.methods].index("pulled_surface"))
     page.preset.setCurrentIndex(page.preset.findData("draft"))
     qtbot.mouseClick(page.advanced, LEFT)
-    for name in ("splat_steps", "joint_steps"):
+    for name in ("splat_steps", "joint_steps", "finish_steps"):
         field = page._form.field(name)
         field.selectAll()
         qtbot.keyClicks(field, "60")

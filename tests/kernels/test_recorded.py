@@ -18,6 +18,12 @@ from splatomy.methods.dynamic_tissue import method as tissue
 from splatomy.methods.dynamic_tissue.config import Config as TissueConfig
 from splatomy.methods.dynamic_tissue.footage import Footage
 from splatomy.methods.dynamic_tissue.tracking import track
+from splatomy.methods.pulled_surface import method as surface
+from splatomy.methods.pulled_surface.config import Config as SurfaceConfig
+from splatomy.methods.pulled_surface.disks import first_disks
+from splatomy.methods.pulled_surface.views import Pictures
+from splatomy.phantoms.object import PRESETS as OBJECTS
+from splatomy.phantoms.object import make_object
 from splatomy.phantoms.tissue import PRESETS, make_tissue
 from splatomy.replicas.group import Replicas
 
@@ -112,3 +118,34 @@ def test_a_recorded_training_comes_to_the_same_scene() -> None:
     for name, value in plain.items():
         # Atomic sums round in no fixed order, and Adam makes whole steps of the smallest gradients.
         assert float((value - replayed[name]).abs().median()) < 1e-3 * float(value.abs().max()), name
+
+
+def _pulled(recorded: bool) -> tuple[dict[str, torch.Tensor], list[float]]:
+    """Disks and field after steps of every kind, and the loss of each step."""
+    p = finish(make_object(OBJECTS["tiny"], 0))
+    known = {"cameras": p.cameras, "target": p.target}
+    capture = Capture(Modality.COLOUR, p.images, np.zeros(len(p.images)), **known)
+    config = SurfaceConfig(splat_steps=30, joint_steps=30, finish_steps=20, grow_every=15, start_points=3000)
+    pictures = Pictures(capture, config, CUDA)
+    trainer = surface._Trainer(pictures, config, finish(first_disks(pictures, config, CUDA)), CUDA)
+    losses: list[float] = []
+    while trainer.step < 80:
+        if trainer.needs_space:
+            finish(trainer.look_around())
+        for kind in trainer.steps._kinds.values():
+            kind._replay &= recorded
+        losses.append(float(trainer.train_step()))
+    assert any(kind._graph is not None for kind in trainer.steps._kinds.values()) == recorded
+    rows = {**trainer.store.parameters, **dict(trainer.puller.field.named_parameters())}
+    return {k: v.detach().cpu() for k, v in rows.items()}, losses
+
+
+@on_gpu
+def test_a_recorded_pull_comes_to_the_same_surface() -> None:
+    plain, losses = _pulled(False)
+    replayed, replayed_losses = _pulled(True)
+    assert replayed_losses == pytest.approx(losses, rel=0.02)
+    for name, value in plain.items():
+        # Atomic sums round in no fixed order, and Adam makes whole steps of the smallest gradients.
+        assert value.shape == replayed[name].shape, name
+        assert float((value - replayed[name]).abs().median()) < 5e-3 * float(value.abs().max()), name

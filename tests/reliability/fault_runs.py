@@ -109,8 +109,8 @@ SUBJECTS = {
         ),
         Subject(
             "pulled_surface", _OBJECT,
-            {"splat_steps": 30, "joint_steps": 20, "mesh_resolution": 24, "start_points": 400,
-             "queries": 256, "levels": 6, "log2_table": 12, "snapshot_every_s": 0.2},
+            {"splat_steps": 30, "joint_steps": 20, "finish_steps": 20, "mesh_resolution": 24,
+             "start_points": 400, "queries": 256, "levels": 6, "log2_table": 12, "snapshot_every_s": 0.2},
             {"opening to start": (*_START, "start"), "training": ("train",),
              "mesh to pictures": _PRODUCTS, "report": ("report",)},
             num_views=6,

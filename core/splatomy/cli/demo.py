@@ -127,7 +127,7 @@ def surface_demo(out: Path, seed: int) -> Task[Mapping[str, Figures]]:
             method="pulled_surface",
             preset="draft",
             # Small pictures need fewer steps than the preset, which is made for four times as many pixels.
-            settings={"splat_steps": 200, "joint_steps": 400, "mesh_resolution": 112},
+            settings={"splat_steps": 200, "joint_steps": 400, "finish_steps": 300, "mesh_resolution": 112},
             num_views=14,
             seed=seed,
             force=True,

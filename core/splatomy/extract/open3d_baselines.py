@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import cache, partial
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,13 @@ _BLOCK_LAYERS = 3
 _MOST_POINTS = 400_000
 _THINNEST = 0.02
 """Share of Poisson's vertices with the fewest points about them, which are cut off."""
+
+
+@runtime_checkable
+class DrawnFromSurface(Protocol):
+    """A scene whose depth is that of its own surface; its Gaussians may show another."""
+
+    def without_surface(self) -> Scene: ...
 
 
 @cache
@@ -66,7 +73,7 @@ def tsdf_mesh(scene: Scene, cameras: Cameras, cells: int = 256) -> Task[Mesh]:
         color_type=o3d.pipelines.integration.TSDFVolumeColorType.RGB8,
     )
     for n in range(len(cameras)):
-        made = scene.render(cameras[n], _middle_s(scene))
+        made = _drawn(scene, cameras[n])
         yield from beside("tsdf", n, len(cameras), partial(_fuse, volume, made, cameras[n], farthest))
         yield Progress("tsdf", n + 1, len(cameras))
     found = yield from beside("tsdf", len(cameras), len(cameras), volume.extract_triangle_mesh)
@@ -86,7 +93,7 @@ def poisson_mesh(scene: Scene, cameras: Cameras, depth: int = 8) -> Task[Mesh]:
     each = max(500, _MOST_POINTS // len(cameras))
     rng = np.random.default_rng(0)
     for n in range(len(cameras)):
-        made = scene.render(cameras[n], _middle_s(scene))
+        made = _drawn(scene, cameras[n])
         parts.append(_points(made, cameras[n], farthest, each, rng))
         yield Progress("poisson", n + 1, len(cameras))
     points, normals, colours = (np.concatenate(p) for p in zip(*parts, strict=True))
@@ -99,6 +106,12 @@ def poisson_mesh(scene: Scene, cameras: Cameras, depth: int = 8) -> Task[Mesh]:
     return _mesh(found, scene, 3 * float(np.ptp(scene.bounds_mm, axis=0).max()) / 2**depth)
 
 
+def _drawn(scene: Scene, camera: Cameras) -> Render:
+    """One view, whose depth is that of the Gaussians."""
+    alone = scene.without_surface() if isinstance(scene, DrawnFromSurface) else scene
+    return alone.render(camera, _middle_s(scene))
+
+
 def _middle_s(scene: Scene) -> float:
     return float(np.mean(scene.time_range_s))
 
@@ -108,7 +121,7 @@ def _farthest(scene: Scene, cameras: Cameras) -> Task[float]:
     some = np.unique(np.linspace(0, len(cameras) - 1, min(8, len(cameras))).astype(int))
     known = []
     for n in some.tolist():
-        made = scene.render(cameras[n], _middle_s(scene))
+        made = _drawn(scene, cameras[n])
         if made.depth_mm is not None:
             known.append(made.depth_mm[np.isfinite(made.depth_mm)])
         yield Progress("depths", len(known), len(some))

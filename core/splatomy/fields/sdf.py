@@ -6,6 +6,7 @@ Both answer in their own cube: points in [-1, 1]^3, distances in the same unit, 
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Literal
 
 import torch
@@ -21,17 +22,19 @@ _TETRAHEDRON = ((1.0, 1.0, 1.0), (1.0, -1.0, -1.0), (-1.0, 1.0, -1.0), (-1.0, -1
 class HashSdf(nn.Module):
     """A sphere plus what a hash grid and a small network add to it.
 
-    ``active_levels`` is a number of levels that may be fractional: finer ones are silent, so that the
-    coarse shape is found first.
+    ``active_levels``, a tensor (), is a number of levels that may be fractional: finer ones are silent, so
+    that the coarse shape is found first. Set it in place, by ``fill_``: a recorded step reads it.
 
     Source: Mueller et al. 2022 (encoding); Li et al., Neuralangelo, 2023 (coarse to fine).
     """
+
+    active_levels: Tensor
 
     def __init__(self, levels: int = 10, log2_table: int = 17, radius: float = 0.5) -> None:
         super().__init__()
         self.radius = radius
         self.grid = HashGrid(3, levels, log2_table, 8, 1.5)
-        self.active_levels = float(levels)
+        self.register_buffer("active_levels", torch.tensor(float(levels)), persistent=False)
         first = nn.Linear(2 * levels + 3, 64)
         last = nn.Linear(64, 1)
         # At the start the sphere alone speaks.
@@ -42,10 +45,9 @@ class HashSdf(nn.Module):
     def forward(self, points: Tensor) -> Tensor:
         """Distances (N,) at points (N, 3)."""
         features = self.grid((0.5 * (points + 1)).clamp(0, 1))
-        if self.active_levels < len(self.grid.resolutions):
-            level = torch.arange(len(self.grid.resolutions), device=points.device)
-            share = (self.active_levels - level).clamp(0, 1)
-            features = features * share.repeat_interleave(2)
+        level = torch.arange(len(self.grid.resolutions), device=points.device)
+        share = (self.active_levels - level).clamp(0, 1)
+        features = features * share[:, None].expand(-1, 2).flatten()
         inner = self.mlp(torch.cat([points, features], 1))[:, 0]
         return points.norm(dim=1) - self.radius + inner
 
@@ -90,12 +92,18 @@ def make_sdf(kind: FieldKind, levels: int, log2_table: int, radius: float) -> Ha
     return HashSdf(levels, log2_table, radius) if kind == "hash" else MlpSdf(radius=radius)
 
 
-def value_and_gradient(field: nn.Module, points: Tensor, step: float) -> tuple[Tensor, Tensor]:
+@cache
+def _corners(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The tetrahedron (4, 3); kept, since a recorded step cannot wait for values from the host."""
+    return torch.tensor(_TETRAHEDRON, dtype=dtype, device=device)
+
+
+def value_and_gradient(field: nn.Module, points: Tensor, step: float | Tensor) -> tuple[Tensor, Tensor]:
     """Values (N,) and gradients (N, 3) from four values at the corners of a tetrahedron of that size.
 
     Differentiable by the field's parameters, with one backward pass, whatever the encoding.
     """
-    corners = points.new_tensor(_TETRAHEDRON)
+    corners = _corners(points.dtype, points.device)
     places = (points[:, None] + step * corners).reshape(-1, 3)
     values = field(places).reshape(-1, 4)
     return values.mean(1), (values @ corners) / (4 * step)

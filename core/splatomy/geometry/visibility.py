@@ -5,6 +5,8 @@ A z-buffer over triangles, in float64, that shares nothing with the splatting ke
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numba
 import numpy as np
 from numpy.typing import NDArray
@@ -84,6 +86,35 @@ def first_hits(
     bands = 2 * numba.get_num_threads()
     _nearest(pixels, z, faces.astype(np.int32), height_px, width_px, bands, depth, owner, weights)
     return depth, owner, weights
+
+
+@dataclass(frozen=True)
+class MeshView:
+    """What a camera sees of a mesh in the P pixels where it sees it.
+
+    hit: (H, W), those pixels. corners: (P, 3) vertices of the faces there, and share: (P, 3) of each in the
+    point that is seen. depth_mm: (P,) along z. normals: (P, 3) in the camera's axes, towards the camera.
+    """
+
+    hit: NDArray[np.bool_]
+    corners: NDArray[np.int32]
+    share: Float
+    depth_mm: Float
+    normals: Float
+
+
+def look_at(vertices_mm: Float, faces: NDArray[np.int32], cameras: Cameras, camera: int) -> MeshView:
+    """One camera's view of a mesh with vertices (V, 3) and faces (F, 3)."""
+    k, pose = cameras.intrinsics[camera], cameras.camera_from_world[camera]
+    depth, owner, weights = first_hits(vertices_mm, faces, k, pose, cameras.height_px, cameras.width_px)
+    hit = owner >= 0
+    corners, share = faces[owner[hit]], weights[hit]
+    a, b, c = (vertices_mm[corners[:, i]] for i in range(3))
+    normals = np.cross(b - a, c - a) @ pose[:3, :3].T
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True).clip(1e-12)
+    place = (a * share[:, :1] + b * share[:, 1:2] + c * share[:, 2:]) @ pose[:3, :3].T + pose[:3, 3]
+    normals *= np.where((normals * place).sum(1) > 0, -1.0, 1.0)[:, None]
+    return MeshView(hit, corners, share, depth[hit], normals)
 
 
 def seen_vertices(

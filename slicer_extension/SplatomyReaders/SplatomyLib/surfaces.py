@@ -14,10 +14,10 @@ from SplatomyLib.bridge_view_masks import VIEW_MASKS, are_changed, save_view_mas
 from SplatomyLib.logic import masks_beside, new_run_folder
 
 STAGES = {
-    "pulled_surface": ("splat_steps", "joint_steps"),
+    "pulled_surface": ("splat_steps", "joint_steps", "finish_steps"),
     "completed_object": ("coarse_steps", "fine_steps"),
 }
-"""Both stages of each method, by the names of their steps."""
+"""The stages of each method, by the names of their steps."""
 
 
 class SurfaceActions(Actions):

@@ -162,7 +162,9 @@ def test_a_cropped_run_is_evaluated_on_its_own_window(
     window = ["--crop", "6,4,54,56", "--bin", "2"]
     assert main(["reconstruct", str(tiny_case), "--out", str(out), "--method", "classical_4d", *window]) == 0
     capsys.readouterr()
-    assert main(["evaluate", str(out), "--truth", str(tiny_case / "truth"), "--json"]) == 0
+    # Distances of walls, which take longest, have nothing to do with it.
+    truth = shutil.copytree(tiny_case / "truth", tmp_path / "truth", ignore=shutil.ignore_patterns("*.ply"))
+    assert main(["evaluate", str(out), "--truth", str(truth), "--json"]) == 0
     found = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     # A shift of one pixel costs the classical method about half of its agreement.
     assert found["psnr"] > 15

@@ -66,9 +66,9 @@ def test_silent_levels_do_not_speak() -> None:
     with torch.no_grad():
         field.grid.table.normal_()
         field.mlp[-1].weight.normal_()
-        field.active_levels = 3.0
+        field.active_levels.fill_(3.0)
         coarse = field(_points())
         field.grid.table[4:] += 1.0
         torch.testing.assert_close(field(_points()), coarse)
-        field.active_levels = 6.0
+        field.active_levels.fill_(6.0)
         assert float((field(_points()) - coarse).abs().max()) > 1e-3

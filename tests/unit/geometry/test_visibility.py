@@ -6,7 +6,7 @@ import numpy as np
 import trimesh
 
 from splatomy.geometry.cameras import Cameras
-from splatomy.geometry.visibility import first_hits, seen_vertices
+from splatomy.geometry.visibility import first_hits, look_at, seen_vertices
 
 K = np.array([[60.0, 0, 31.5], [0, 60.0, 23.5], [0, 0, 1]])
 
@@ -35,6 +35,17 @@ def test_the_nearer_of_two_plates_wins():
     faces = np.array([[0, 1, 2], [3, 4, 5]], np.int32)
     depth, face, _ = first_hits(np.concatenate([far, near]), faces, K, _camera().camera_from_world[0], 48, 64)
     assert face[23, 31] == 1 and depth[23, 31] == 80.0
+
+
+def test_normals_of_a_view_face_the_camera():
+    corners = np.array([[-200.0, -200, -30], [200, -200, 30], [200, 200, 30], [-200, 200, -30]])
+    faces = np.array([[0, 1, 2], [0, 2, 3]], np.int32)
+    for turned in (faces, faces[:, ::-1]):
+        view = look_at(corners, turned, _camera(), 0)
+        assert view.hit.all()
+        assert np.allclose(view.normals, np.array([0.15, 0, -1]) / np.hypot(0.15, 1))
+        points = (corners[view.corners] * view.share[..., None]).sum(1)
+        np.testing.assert_allclose(points[:, 2] + 100, view.depth_mm)
 
 
 def test_the_back_of_a_sphere_is_not_seen():

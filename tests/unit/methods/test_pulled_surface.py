@@ -17,6 +17,7 @@ from splatomy.errors import InputError
 from splatomy.events import Checkpoint, Notice, Snapshot, Task, finish
 from splatomy.fields.sdf import HashSdf
 from splatomy.gaussians.init import GaussianCloud, gaussian_cloud
+from splatomy.geometry.visibility import look_at
 from splatomy.io.gaussians import read_gaussians, write_gaussians
 from splatomy.method import find_method, make_config
 from splatomy.methods.pulled_surface.disks import first_disks, normals_of, rows_of_gaussians
@@ -31,7 +32,7 @@ from splatomy.scene import Scene
 
 CPU = torch.device("cpu")
 QUICK: dict[str, Any] = {
-    "splat_steps": 12, "joint_steps": 12, "start_points": 400, "queries": 128, "levels": 5,
+    "splat_steps": 12, "joint_steps": 12, "finish_steps": 0, "start_points": 400, "queries": 128, "levels": 5,
     "log2_table": 12, "mesh_resolution": 24, "grow_every": 10, "longest_side_px": 32,
 }  # fmt: skip
 
@@ -99,6 +100,7 @@ def test_evidence_and_colours_belong_to_vertices(scene: PulledScene) -> None:
     low, high = np.quantile(height, [0.03, 0.9])
     assert mesh.evidence[height > high].mean() > 0.9
     assert mesh.evidence[height < low].mean() < 0.3
+    assert (mesh.colours[mesh.evidence == 0] == 0.5).all()
 
 
 def test_the_scene_renders_and_comes_back(scene: PulledScene, phantom: ObjectPhantom) -> None:
@@ -111,6 +113,26 @@ def test_the_scene_renders_and_comes_back(scene: PulledScene, phantom: ObjectPha
     # Two pixels about the object: a splatter widens what it draws by one.
     allowed = binary_dilation(phantom.target[[0, 3]], np.ones((1, 5, 5))) | phantom.occluder[[0, 3]]
     assert ((a.alpha > 0.5) & ~allowed).sum() < 0.05 * allowed.sum()
+
+
+def test_depth_is_that_of_the_mesh_and_evidence_is_shown(scene: PulledScene, phantom: ObjectPhantom) -> None:
+    """Disks may lie off the surface, to which the last steps do not hold them."""
+    camera = phantom.cameras[[2]]
+    apart = replace(scene, surfels={**scene.surfels, "means_mm": 1.1 * scene.surfels["means_mm"]})
+    one, other = scene.render(camera, 0.0), apart.render(camera, 0.0)
+    assert one.depth_mm is not None and other.depth_mm is not None and one.evidence is not None
+    assert not np.array_equal(one.colour, other.colour)
+    np.testing.assert_array_equal(one.depth_mm, other.depth_mm)
+    mesh, seen = scene.surface(0.0), np.isfinite(one.depth_mm[0])
+    hits = look_at(mesh.vertices_mm.astype(np.float64), mesh.faces, camera, 0)
+    assert np.array_equal(hits.hit, seen) and np.allclose(one.depth_mm[0][seen], hits.depth_mm)
+    # The camera was trained on: it shows hardly anything that no view shows.
+    assert one.evidence[0][seen].mean() > 0.8
+    assert (one.evidence[0][~seen] == 0).all()
+    alone = scene.without_surface().render(camera, 0.0)
+    assert alone.depth_mm is not None and alone.evidence is None
+    both = np.isfinite(alone.depth_mm) & np.isfinite(one.depth_mm)
+    assert not np.array_equal(alone.depth_mm[both], one.depth_mm[both])
 
 
 def test_the_same_seed_and_a_resumed_run_end_alike(capture: Capture) -> None:

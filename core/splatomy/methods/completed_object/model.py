@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from splatomy.capture import Grid
 from splatomy.geometry.cameras import Cameras
-from splatomy.geometry.visibility import first_hits
+from splatomy.geometry.visibility import look_at
 from splatomy.methods.completed_object.fields import CascadedSdf, ColourField
 from splatomy.scene import Mesh, Render, SceneState, Volume
 
@@ -80,18 +80,12 @@ class CompletedScene:
         depth = np.full(size, np.nan, np.float32)
         vertices = self.mesh.vertices_mm.astype(np.float64)
         for n in range(len(cameras) if len(self.mesh.faces) else 0):
-            k, pose = cameras.intrinsics[n], cameras.camera_from_world[n]
-            z, owner, share = first_hits(vertices, self.mesh.faces, k, pose, *size[1:])
-            hit = owner >= 0
-            corners = self.mesh.faces[owner[hit]]
-            points = (vertices[corners] * share[hit][..., None]).sum(1)
-            alpha[n], depth[n][hit] = hit, z[hit]
+            view = look_at(vertices, self.mesh.faces, cameras, n)
+            points = (vertices[view.corners] * view.share[..., None]).sum(1)
+            alpha[n], depth[n][view.hit], normals[n][view.hit] = view.hit, view.depth_mm, view.normals
             if self.mesh.evidence is not None:
-                evidence[n][hit] = (self.mesh.evidence[corners] * share[hit]).sum(1)
-            colour[n][hit] = self._colour(points, points - cameras.centres_mm[n])
-            a, b, c = (vertices[corners[:, i]] for i in range(3))
-            cross = np.cross(b - a, c - a) @ pose[:3, :3].T
-            normals[n][hit] = cross / np.linalg.norm(cross, axis=1, keepdims=True).clip(1e-12)
+                evidence[n][view.hit] = (self.mesh.evidence[view.corners] * view.share).sum(1)
+            colour[n][view.hit] = self._colour(points, points - cameras.centres_mm[n])
         return Render(colour, alpha, depth, normals, evidence)
 
     def _colour(self, points: NDArray[np.float64], rays: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -17,6 +17,7 @@ METHOD = MethodSpec(
         "draft": {
             "splat_steps": 1000,
             "joint_steps": 700,
+            "finish_steps": 800,
             "longest_side_px": 320,
             "start_points": 12_000,
             "max_surfels": 30_000,

@@ -33,6 +33,8 @@ _UNSIGNED_LEVEL = 1.5
 _BLOCK = {"hash": 48, "mlp": 20}
 """Cells along a block: a block of the deep network takes as long as one of the small one."""
 _SOLID_OPACITY = 0.3
+_UNSEEN_GREY = 0.5
+"""Colour of what no picture shows: that of disks there was never compared with anything."""
 
 
 def surface_mesh(
@@ -40,8 +42,8 @@ def surface_mesh(
 ) -> Task[Mesh]:
     """The surface in the world, with colours and evidence; empty with a warning if the field has none.
 
-    surfels: in the working cube, for the colours. A closed object keeps what no picture shows, with evidence
-    0; of a scene without masks, and of an unsigned field, that is cut off.
+    surfels: in the working cube, for the colours. A closed object keeps what no picture shows, grey, with
+    evidence 0; of a scene without masks, and of an unsigned field, that is cut off.
     """
     config = puller.config
     mesh = yield from zero_set(puller, closed=pictures.masked and config.signed)
@@ -54,6 +56,7 @@ def surface_mesh(
     views = yield from views_of(mesh, frame.cameras(pictures.cameras), cell_of(config), pictures.weight)
     evidence = np.minimum(1.0, views / _FULL_EVIDENCE).astype(np.float32)
     colours = yield from beside("colour mesh", 0, 1, partial(nearest_colours, mesh.vertices_mm, surfels))
+    colours[views == 0] = _UNSEEN_GREY
     mesh = Mesh(mesh.vertices_mm, mesh.faces, colours, evidence)
     if not config.signed or (config.trim and not pictures.masked):
         mesh = with_faces(mesh, np.any(views[mesh.faces] > 0, axis=1))

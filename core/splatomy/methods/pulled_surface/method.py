@@ -24,14 +24,14 @@ from splatomy.events import Checkpoint, Progress, Snapshot, Task
 from splatomy.gaussians.density import grow_and_prune
 from splatomy.gaussians.store import GaussianStore
 from splatomy.kernels.ready import hash_kernel, made_ready, on, surfel_kernels
-from splatomy.methods.pulled_surface import objective
 from splatomy.methods.pulled_surface.config import Config
 from splatomy.methods.pulled_surface.disks import Start, first_disks, normals_of
 from splatomy.methods.pulled_surface.meshing import surface_mesh
 from splatomy.methods.pulled_surface.model import PulledScene, draw
 from splatomy.methods.pulled_surface.pulling import Puller
 from splatomy.methods.pulled_surface.space import Space, rendered_points, seen_space
-from splatomy.methods.pulled_surface.views import HALF, Frame, Pictures
+from splatomy.methods.pulled_surface.step import Drawing, PulledSteps
+from splatomy.methods.pulled_surface.views import Frame, Pictures, View
 from splatomy.scene import Mesh, Scene
 
 _GROW_UNTIL = 0.7
@@ -94,8 +94,12 @@ class _Trainer:
 
     def _begin(self) -> None:
         """Takes the first disks."""
-        self.store = GaussianStore(self.first.rows, self._rates())
-        self._clear_statistics()
+        store = GaussianStore(self.first.rows, self._rates())
+        store.side["pull"] = torch.zeros(len(store), 2, device=self.device)
+        self._take(store)
+
+    def _take(self, store: GaussianStore) -> None:
+        self.store, self.steps = store, PulledSteps(store, self.puller, self.config)
 
     def _place(self, frame: Frame, spacing: float) -> None:
         self.frame, self.spacing = frame, spacing
@@ -104,9 +108,6 @@ class _Trainer:
         self.typical = float(np.median(depth))
         self.near = max(0.02 * float(depth.min()), 0.05)
         self.puller = Puller(self.config, spacing, self.device)
-
-    def _clear_statistics(self) -> None:
-        self.store.side["pull"] = torch.zeros(len(self.store), 2, device=self.device)
 
     def _rates(self) -> dict[str, float]:
         """Learning rates at this step: each decays tenfold, exponentially."""
@@ -169,33 +170,30 @@ class _Trainer:
     def train_step(self) -> Tensor:
         """Moves everything once; the loss."""
         config = self.config
+        inputs: dict[str, Tensor] = {}
         if self.finishing and self.joint == config.joint_steps:
             self._free()
         store = self.store
         store.set_learning_rates(self._rates())
-        if self.joint < 0 or self.finishing:
-            loss = self._picture_loss(store["means_mm"])
-        else:
+        pulls = self.joint >= 0 and not self.finishing
+        if pulls:
             self.puller.advance(self.share)
-            loss = self.puller.loss(store, self.space)
-            if self.joint % config.render_every == 0:
-                means = store["means_mm"]
-                loss = loss + self._picture_loss(self.puller.pulled(means) if config.render_pulled else means)
-        loss.backward()
-        store.optimiser.step()
-        store.optimiser.zero_grad(set_to_none=True)
-        if self.joint >= 0 and not self.finishing:
-            self.puller.step()
-        with torch.no_grad():
-            store["log_scales"].clamp_(math.log(0.15 * self.spacing), math.log(6 * self.spacing))
-            store["log_thickness"].clamp_(math.log(1e-4 * HALF), math.log(2 * self.spacing))
+            inputs |= self.puller.samples(store, self.space)
+        shows = not pulls or self.joint % config.render_every == 0
+        if shows:
+            inputs |= self._next_view().tensors()
+        if pulls and shows and config.render_pulled:
+            inputs["teaching"] = self.puller.drawn_rows(len(store))
+        degree = min(config.sh_degree, int(4 * self.step / max(config.splat_steps, 1)))
+        background = self.pictures.background
+        loss = self.steps.move(inputs, Drawing(self.near, self.typical, background, degree, self.finishing))
         self.step += 1
         if (self.joint <= 0 or self.finishing) and self.step % config.grow_every == 0:
             self._control()
         if self._is_fading():
             with torch.no_grad():
                 store["opacity_logit"].clamp_(max=_FAINT_LOGIT)
-        return loss.detach()
+        return loss
 
     def _free(self) -> None:
         """Begins the last steps.
@@ -221,18 +219,11 @@ class _Trainer:
         interval = int(_FADE_UNTIL * config.finish_steps / (times + 1)) if times else 0
         return interval >= _SOLID_AGAIN and done % interval == 0 and done // interval in range(1, times + 1)
 
-    def _picture_loss(self, means: Tensor) -> Tensor:
-        config, store = self.config, self.store
+    def _next_view(self) -> View:
         if not self.order:
             self.order = [int(v) for v in self.rng.permutation(len(self.pictures))]
         view = self.pictures.view(self.order.pop(), self.frame)
-        if self.finishing:
-            view = dataclasses.replace(view, weight=view.shown)
-            config = dataclasses.replace(config, distortion_weight=0.0)
-        background = None if view.target is None else self.pictures.background
-        degree = min(config.sh_degree, int(4 * self.step / max(config.splat_steps, 1)))
-        render = draw(store.parameters, means, view.camera, self.near, background, degree, store.side["pull"])
-        return objective.view_loss(render, view, config, self.typical)
+        return dataclasses.replace(view, weight=view.shown) if self.finishing else view
 
     @torch.no_grad()
     def _control(self) -> None:
@@ -252,7 +243,8 @@ class _Trainer:
         if not keep.any():
             keep[store["opacity_logit"].argmax()] = True
         grow_and_prune(store, keep, grow, 0.0, self.torch_rng)
-        self._clear_statistics()
+        # Where it lies: a recorded step adds to it.
+        store.side["pull"].zero_()
 
     # -- what the disks say of space -----------------------------------------------------------
 
@@ -289,7 +281,9 @@ class _Trainer:
         self.space = yield from seen_space(
             self.cameras, np.stack(depths), *surface, p.weight, p.target, p.has_target
         )
-        self.store.side["outward"] = torch.where(towards >= 0, 1.0, -1.0)[:, None]
+        # Where it lies, once it does: a recorded step reads it.
+        outward = self.store.side.setdefault("outward", torch.empty_like(towards)[:, None])
+        outward.copy_(torch.where(towards >= 0, 1.0, -1.0)[:, None])
         self.looked = sum(self.share >= at for at in _SPACE_AT)
         self.puller.forget_queries()
 
@@ -360,7 +354,7 @@ class _Trainer:
         self.order = [int(v) for v in values["order"]]
         self.rng.bit_generator.state = values["rng"]
         self.torch_rng.set_state(torch.as_tensor(np.array(arrays["torch_rng"])))
-        self.store = GaussianStore.from_state(arrays, self._rates(), self.device)
+        self._take(GaussianStore.from_state(arrays, self._rates(), self.device))
         self.puller.restore(arrays, values["puller_rng"])
         if self.joint > 0:
             # As the last step left it: what comes before the next one sees the field as it was then.

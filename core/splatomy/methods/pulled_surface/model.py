@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from splatomy.capture import Grid
 from splatomy.geometry.cameras import Cameras
+from splatomy.geometry.visibility import look_at
 from splatomy.kernels.spherical_harmonics import colours_from_sh
 from splatomy.kernels.surfel import SurfelRender, splat_surfels
 from splatomy.scene import Mesh, Render, SceneState, Volume
@@ -92,7 +93,11 @@ class PulledScene:
         return {name: torch.from_numpy(np.array(a)) for name, a in self.surfels.items()}
 
     def render(self, cameras: Cameras, time_s: float | NDArray[np.floating]) -> Render:
-        """Colours, alpha, depths (NaN where less than half of a ray is stopped) and normals."""
+        """Colours and alpha of the disks; depth (NaN = none), normals and evidence of the mesh.
+
+        The last steps move disks for the pictures alone, up to some way off the surface. Before there is a
+        mesh, depth and normals are those of the disks, NaN where less than half of a ray is stopped.
+        """
         pose = cameras.camera_from_world.copy()
         pose[:, :3, 3] = (pose[:, :3, :3] @ self.centre + pose[:, :3, 3]) / self.scale
         colour, alpha, depth, normals = [], [], [], []
@@ -109,12 +114,33 @@ class PulledScene:
                 depth.append(np.where(solid, picture.depth_mm.numpy() * self.scale, np.nan))
                 length = picture.normal.norm(dim=2, keepdim=True).clamp_min(1e-6)
                 normals.append((picture.normal / length).numpy())
-        return Render(
+        render = Render(
             np.stack(colour).astype(np.float32),
             np.stack(alpha).astype(np.float32),
             np.stack(depth).astype(np.float32),
             np.stack(normals).astype(np.float32),
         )
+        return render if self.mesh is None else replace(render, **self._of_mesh(self.mesh, cameras))
+
+    @staticmethod
+    def _of_mesh(mesh: Mesh, cameras: Cameras) -> dict[str, NDArray[np.float32]]:
+        """What a render takes from the mesh; no surface is no evidence."""
+        size = (len(cameras), cameras.height_px, cameras.width_px)
+        depth, normals = np.full(size, np.nan, np.float32), np.zeros((*size, 3), np.float32)
+        found = {"depth_mm": depth, "normals": normals}
+        if mesh.evidence is not None:
+            found["evidence"] = np.zeros(size, np.float32)
+        vertices = mesh.vertices_mm.astype(np.float64)
+        for n in range(len(cameras) if len(mesh.faces) else 0):
+            view = look_at(vertices, mesh.faces, cameras, n)
+            depth[n][view.hit], normals[n][view.hit] = view.depth_mm, view.normals
+            if mesh.evidence is not None:
+                found["evidence"][n][view.hit] = (mesh.evidence[view.corners] * view.share).sum(1)
+        return found
+
+    def without_surface(self) -> PulledScene:
+        """The disks alone, which then tell depth and normals."""
+        return replace(self, mesh=None)
 
     def surface(self, time_s: float) -> Mesh:
         """The mesh, the same at all times.

@@ -82,10 +82,10 @@ class Disks:
         return self.axes[:, :, 2]
 
 
-def pull_loss(pulled: Tensor, disks: Disks, spacing: float, floor: float, constant: bool) -> Tensor:
+def pull_loss(pulled: Tensor, disks: Disks, spacing: float, floor: Tensor, constant: bool) -> Tensor:
     """Mean of 1 - exp(-d^T Sigma^-1 d / 2) of pulled queries (Q, 3) and their nearest disks.
 
-    floor: least standard deviations, so that the loss has a slope at the start. constant: the released
+    floor: (), least standard deviations, so that the loss has a slope at the start. constant: the released
     code's Sigma, which is the same for all and much larger than the scene.
 
     Source: GS-Pull, pulling to the disk; the small plain distance and the floor are ours.

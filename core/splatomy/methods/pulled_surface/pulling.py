@@ -12,12 +12,12 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from splatomy.fields.sdf import HashSdf, make_sdf, pulled, value_and_gradient
-from splatomy.gaussians.adam import Adam
-from splatomy.gaussians.store import GaussianStore
+from splatomy.gaussians.gathering import rows_of
+from splatomy.gaussians.store import GaussianStore, adam, set_rate
 from splatomy.methods.pulled_surface import objective
 from splatomy.methods.pulled_surface.config import Config
 from splatomy.methods.pulled_surface.disks import axes_of, normals_of
-from splatomy.methods.pulled_surface.space import Space
+from splatomy.methods.pulled_surface.space import CELL, Space
 from splatomy.methods.pulled_surface.views import HALF
 
 _COARSEST_LEVELS = 4.0
@@ -32,7 +32,8 @@ _SOLID_WEIGHT = 0.3
 _FARTHEST_PULL = 4.0
 """In spacings: disks farther from the zero set are not moved that far at once."""
 _EMPTY_MARGIN = 0.3
-_TEACHING_SHARE = 0.25
+_TEACHING = 4
+"""Of so many disks one passes the gradient of its picture on to the field."""
 _LAST_GUIDANCE = 0.1
 
 
@@ -50,38 +51,31 @@ class Puller:
             torch.manual_seed(config.seed)
             radius = _SIGNED_RADIUS if config.signed else _UNSIGNED_RADIUS
             self.field = make_sdf(config.field, config.levels, config.log2_table, radius).to(device)
-        self.optimiser = Adam([{"params": self.field.parameters(), "lr": config.field_rate}])
-        self.share = 0.0
+        self.optimiser = adam([{"params": self.field.parameters(), "lr": config.field_rate}], device)
+        # Set in place, since recorded steps read them: weight of the disks, step of slopes, least thickness.
+        self._guidance, self._slope_step, self._floor = torch.zeros(3, device=device).unbind()
+        self.advance(0.0)
         self.queries = np.zeros((0, 3), np.float32)
         self.nearest = np.zeros(0, np.int64)
 
     def advance(self, share: float) -> None:
         """Sets what depends on the share of the joint steps that are done."""
-        self.share = share
+        config, fineness = self.config, min(1.0, share / _LEVELS_BY)
         for group in self.optimiser.param_groups:
-            group["lr"] = self.config.field_rate * 0.1**share
+            set_rate(group, config.field_rate * 0.1**share)
         if isinstance(self.field, HashSdf):
-            fine = self._fineness * (self.config.levels - _COARSEST_LEVELS)
-            self.field.active_levels = _COARSEST_LEVELS + fine
+            self.field.active_levels.fill_(_COARSEST_LEVELS + fineness * (config.levels - _COARSEST_LEVELS))
+        # The disks' centres shape the field at first; its last touch is the pictures'.
+        self._guidance.fill_(1.0 if not config.surface_weight else 1.0 - (1 - _LAST_GUIDANCE) * fineness)
+        # Half the size of the tetrahedron that slopes are measured with, in units of HALF.
+        self._slope_step.fill_(8 ** (1 - fineness) / config.mesh_resolution)
+        # At the start the disks' thickness is no measure: the floor falls from a spacing to a tenth.
+        self._floor.fill_(self.spacing * 10.0**-fineness)
 
     def step(self) -> None:
         """Moves the field along its gradients."""
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-
-    @property
-    def _fineness(self) -> float:
-        return min(1.0, self.share / _LEVELS_BY)
-
-    @property
-    def _guidance(self) -> float:
-        """Weight of the disks' centres, which shape the field at first; its last touch is the pictures'."""
-        return 1.0 if not self.config.surface_weight else 1.0 - (1 - _LAST_GUIDANCE) * self._fineness
-
-    @property
-    def _slope_step(self) -> float:
-        """Half the size of the tetrahedron that slopes are measured with, in units of HALF."""
-        return float(8 ** (1 - self._fineness) / self.config.mesh_resolution)
 
     def value_and_slope(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """The field (N,) in units of HALF and its slope (N, 3) at working points; unsigned without sign."""
@@ -96,19 +90,24 @@ class Puller:
             value = self.field(torch.as_tensor(points, device=self.device) / HALF) * HALF
             return (value if self.config.signed else value.abs()).cpu().numpy().astype(np.float32)
 
-    def pulled(self, means: Tensor) -> Tensor:
+    def pulled(self, means: Tensor, teaching: Tensor | None = None) -> Tensor:
         """Centres (N, 3) on the zero set; the way there teaches the field.
 
-        Source: GS-Pull; its released code renders unpulled centres and gives the field no such gradient. Of
-        the disks a quarter, drawn anew each time, passes its gradient on to the field, which costs most.
+        teaching: (M,) rows whose gradient the field gets, which costs most; see ``drawn_rows``.
+
+        Source: GS-Pull; its released code renders unpulled centres and gives the field no such gradient.
         """
         with torch.no_grad():
             offset = self._offset(means.detach())
-        if torch.is_grad_enabled():
-            chosen = np.flatnonzero(self.rng.random(len(means)) < _TEACHING_SHARE)
-            index = torch.as_tensor(chosen, device=self.device)
-            offset = offset.index_copy(0, index, self._offset(means.detach()[index]))
+        if teaching is not None:
+            offset = offset.index_copy(0, teaching, self._offset(means.detach()[teaching]))
         return means - offset
+
+    def drawn_rows(self, count: int) -> Tensor:
+        """A quarter of so many rows, drawn anew each time: always as many."""
+        few = count // _TEACHING
+        first = int(self.rng.integers(0, _TEACHING + count - few * _TEACHING)) if few else 0
+        return torch.arange(few, device=self.device) * _TEACHING + first
 
     def _offset(self, points: Tensor) -> Tensor:
         """(N, 3) from the zero set to points, at most a few spacings long."""
@@ -118,40 +117,44 @@ class Puller:
 
     # -- losses --------------------------------------------------------------------------------
 
-    def loss(self, store: GaussianStore, space: Space | None) -> Tensor:
+    def loss(self, store: GaussianStore, samples: Mapping[str, Tensor]) -> Tensor:
         """Queries pulled to disks, disks pulled to the zero set, slopes of one, and empty space."""
         config = self.config
-        queries, disks = self._batch(store)
-        value, slope = self.value_and_slope(queries)
-        there = pulled(queries, HALF * value, slope)
-        # At the start the disks' thickness is no measure: the floor falls from a spacing to a tenth.
-        floor = self.spacing * 10.0**-self._fineness
-        loss = (
-            self._guidance
-            * config.pull_weight
-            * objective.pull_loss(there, disks, self.spacing, floor, config.constant_disk)
-        )
+        disks = self._disks(store, samples["nearest"])
+        value, slope = self.value_and_slope(samples["queries"])
+        there = pulled(samples["queries"], HALF * value, slope)
+        off = objective.pull_loss(there, disks, self.spacing, self._floor, config.constant_disk)
+        loss = self._guidance * config.pull_weight * off
         if config.set_weight:
             loss = loss + config.set_weight * objective.set_loss(there, disks.centres)
         aligned = objective.alignment(disks.normals.detach(), slope, config.signed)
         loss = loss + config.orthogonal_weight * aligned.mean()
         loss = loss + config.eikonal_weight * (slope.norm(dim=1) - 1).square().mean()
-        loss = loss + self._disk_loss(store)
+        loss = loss + self._disk_loss(store, samples["disks"])
         if config.thin_weight:
             loss = loss + config.thin_weight * store["log_thickness"].exp().mean() / HALF
-        if space is None:
-            return loss
-        return loss + self._space_loss(space) + self._surface_loss(space)
+        for name, sign, weight in (("free", 1.0, 1.0), ("solid", -1.0, _SOLID_WEIGHT)):
+            if name in samples:
+                loss = loss + self._space_loss(samples[name], sign, weight)
+        if "surface" in samples:
+            loss = loss + self._surface_loss(samples["surface"], samples["surface_normals"])
+        return loss
 
-    def _disk_loss(self, store: GaussianStore) -> Tensor:
+    def _disks(self, store: GaussianStore, index: Tensor) -> objective.Disks:
+        """Disks as queries see them: of their rows, only the thickness learns from it."""
+        axes = axes_of(store["quats_wxyz"].detach()[index])
+        outward = store.side["outward"][index][:, None]
+        axes = torch.cat([axes[:, :, :2], axes[:, :, 2:] * outward], 2)
+        thickness = rows_of(store["log_thickness"], index).exp()
+        sizes = torch.cat([store["log_scales"].detach()[index].exp(), thickness], 1)
+        return objective.Disks(store["means_mm"].detach()[index], axes, sizes)
+
+    def _disk_loss(self, store: GaussianStore, pick: Tensor) -> Tensor:
         """Gaussians on the zero set and tangent to it."""
         config = self.config
-        count = min(len(store), max(64, config.queries // 4))
-        chosen = self.rng.choice(len(store), count, replace=False)
-        pick = torch.as_tensor(chosen, device=self.device)
-        means, quats = store["means_mm"][pick], store["quats_wxyz"][pick]
+        means, quats = rows_of(store["means_mm"], pick), rows_of(store["quats_wxyz"], pick)
         value, slope = self.value_and_slope(means.detach())
-        weight = torch.sigmoid(store["opacity_logit"][pick]).detach()
+        weight = torch.sigmoid(store["opacity_logit"].detach()[pick])
         off = (HALF * value / self.spacing).abs().clamp_max(_FARTHEST_PULL)
         there = pulled(means, HALF * value, slope).detach()
         move = (means - there).norm(dim=1).clamp_max(_FARTHEST_PULL * self.spacing) / self.spacing
@@ -162,36 +165,24 @@ class Puller:
         total = total + config.tangent_weight * aligned
         return (weight * total).mean()
 
-    def _space_loss(self, space: Space) -> Tensor:
-        """Matter where cameras look through, and emptiness where none can see."""
+    def _space_loss(self, points: Tensor, sign: float, weight: float) -> Tensor:
+        """Matter where cameras look through (sign 1), or emptiness where none can see (-1)."""
         config = self.config
-        loss = torch.zeros((), device=self.device)
-        count = config.queries // 4
-        for cells, sign, weight in ((space.free, 1.0, 1.0), (space.solid, -1.0, _SOLID_WEIGHT)):
-            if not len(cells) or (sign < 0 and not config.signed):
-                continue
-            chosen = space.centres(cells[self.rng.integers(0, len(cells), count)])
-            chosen = chosen + self.rng.uniform(-0.5, 0.5, chosen.shape).astype(np.float32) * space.cell
-            value, slope = self.value_and_slope(torch.as_tensor(chosen, device=self.device))
-            margin = _EMPTY_MARGIN * space.cell / HALF
-            wrong = torch.relu(margin - sign * value) / margin
-            loss = loss + config.space_weight * weight * wrong.clamp_max(10.0).mean()
-            loss = loss + config.eikonal_weight * (slope.norm(dim=1) - 1).square().mean()
-        return loss
+        value, slope = self.value_and_slope(points)
+        margin = _EMPTY_MARGIN * CELL / HALF
+        wrong = torch.relu(margin - sign * value) / margin
+        loss = config.space_weight * weight * wrong.clamp_max(10.0).mean()
+        return loss + config.eikonal_weight * (slope.norm(dim=1) - 1).square().mean()
 
-    def _surface_loss(self, space: Space) -> Tensor:
+    def _surface_loss(self, points: Tensor, normals: Tensor) -> Tensor:
         """The zero set where pictures see the surface.
 
         Rendered depth is that of the disks in front, on which the others that shine through lie behind: their
         centres alone would draw the zero set inwards.
         """
         config = self.config
-        if not len(space.points) or not config.surface_weight:
-            return torch.zeros((), device=self.device)
-        rows = self.rng.integers(0, len(space.points), config.queries // 2)
-        value, slope = self.value_and_slope(torch.as_tensor(space.points[rows], device=self.device))
+        value, slope = self.value_and_slope(points)
         off = (HALF * value / self.spacing).abs().clamp_max(_FARTHEST_PULL).mean()
-        normals = torch.as_tensor(space.normals[rows], device=self.device)
         aligned = objective.alignment(normals, slope, config.signed).mean()
         return config.surface_weight * (off + config.orthogonal_weight * aligned)
 
@@ -201,22 +192,32 @@ class Puller:
         """Has the next batch drawn about the disks as they are then."""
         self.queries, self.nearest = self.queries[:0], self.nearest[:0]
 
-    def _batch(self, store: GaussianStore) -> tuple[Tensor, objective.Disks]:
-        """The next queries (Q, 3) and the disks nearest to them.
+    def samples(self, store: GaussianStore, space: Space | None) -> dict[str, Tensor]:
+        """What the next step's ``loss`` is asked about.
+
+        queries (Q, 3) and nearest (Q,), the rows of the disks nearest to them; disks (M,), rows to be pulled
+        themselves; free, solid (P, 3), points in such cells; surface, surface_normals (P, 3), on the rendered
+        surface. What space does not tell is left out.
 
         Source: GS-Pull, queries about the Gaussians with the spread of their neighbourhood.
         """
-        count = self.config.queries
+        config, count = self.config, self.config.queries
         if len(self.queries) < count:
             self._draw(store, _POOL * count)
-        queries = torch.as_tensor(self.queries[:count], device=self.device)
-        index = torch.as_tensor(self.nearest[:count], device=self.device)
+        found: dict[str, NDArray[Any]] = {"queries": self.queries[:count], "nearest": self.nearest[:count]}
         self.queries, self.nearest = self.queries[count:], self.nearest[count:]
-        axes = axes_of(store["quats_wxyz"].detach()[index])
-        outward = store.side["outward"][index][:, None]
-        axes = torch.cat([axes[:, :, :2], axes[:, :, 2:] * outward], 2)
-        sizes = torch.cat([store["log_scales"].detach()[index].exp(), store["log_thickness"][index].exp()], 1)
-        return queries, objective.Disks(store["means_mm"].detach()[index], axes, sizes)
+        own = min(len(store), max(64, count // 4))
+        found["disks"] = self.rng.choice(len(store), own, replace=False)
+        if space is not None:
+            for name, cells in (("free", space.free), ("solid", space.solid if config.signed else ())):
+                if len(cells):
+                    middles = space.centres(cells[self.rng.integers(0, len(cells), count // 4)])
+                    jitter = self.rng.uniform(-0.5, 0.5, middles.shape).astype(np.float32)
+                    found[name] = middles + jitter * CELL
+            if len(space.points) and config.surface_weight:
+                rows = self.rng.integers(0, len(space.points), count // 2)
+                found |= {"surface": space.points[rows], "surface_normals": space.normals[rows]}
+        return {name: torch.as_tensor(array, device=self.device) for name, array in found.items()}
 
     def _draw(self, store: GaussianStore, count: int) -> None:
         means = store["means_mm"].detach().cpu().numpy()

@@ -16,6 +16,8 @@ from splatomy.methods.pulled_surface.views import HALF
 Float = NDArray[np.float64]
 
 CELLS = 64
+CELL = 2 * HALF / CELLS
+"""Side of a cell."""
 _BEHIND_SHARE = 0.9
 _FEWEST_VIEWS = 3
 _NO_OBJECT = 0.02
@@ -32,15 +34,10 @@ class Space:
     points: NDArray[np.float32]
     normals: NDArray[np.float32]
 
-    @property
-    def cell(self) -> float:
-        """Side of a cell."""
-        return 2 * HALF / CELLS
-
     def centres(self, cells: NDArray[np.integer]) -> NDArray[np.float32]:
         """Working coordinates (N, 3) of the middles of cells (N,)."""
         index = np.stack(np.unravel_index(cells, (CELLS,) * 3), -1)
-        return ((index + 0.5) * self.cell - HALF).astype(np.float32)
+        return ((index + 0.5) * CELL - HALF).astype(np.float32)
 
 
 def rendered_points(
@@ -85,7 +82,7 @@ def seen_space(
     """
     line = (np.arange(CELLS) + 0.5) / CELLS * 2 * HALF - HALF
     centres = np.stack(np.meshgrid(line, line, line, indexing="ij"), -1).reshape(-1, 3)
-    margin = 1.5 * 2 * HALF / CELLS
+    margin = 1.5 * CELL
     free = np.zeros(len(centres), np.bool_)
     shown, behind = np.zeros(len(centres), np.int32), np.zeros(len(centres), np.int32)
     for t in range(len(cameras)):

@@ -105,7 +105,7 @@ def pull_tissue(scene: MovingSurfels, config: Config, device: torch.device) -> T
     reported = 0.0
     for step in range(config.joint_steps):
         puller.advance(step / config.joint_steps)
-        loss = puller.loss(store, space)
+        loss = puller.loss(store, puller.samples(store, space))
         loss.backward()
         puller.step()
         store.optimiser.zero_grad(set_to_none=True)

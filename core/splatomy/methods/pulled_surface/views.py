@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -63,13 +65,22 @@ class View:
     inverse_depth: Tensor | None
     intrinsics: Tensor
     camera_from_world: Tensor
-    width_px: int
-    height_px: int
 
     @property
     def camera(self) -> tuple[Tensor, Tensor, int, int]:
-        """What a splatter needs."""
-        return self.intrinsics, self.camera_from_world, self.width_px, self.height_px
+        """What a splatter needs: intrinsics, pose, width and height in pixels."""
+        return self.intrinsics, self.camera_from_world, self.image.shape[1], self.image.shape[0]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that there is of it, by name."""
+        parts = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {name: part for name, part in parts if part is not None}
+
+    @staticmethod
+    def of(tensors: Mapping[str, Tensor]) -> View:
+        """The view that these, among others, are the ``tensors`` of."""
+        parts = {field.name: tensors.get(field.name) for field in fields(View)}
+        return View(**parts)  # type: ignore[arg-type]
 
 
 class Pictures:
@@ -178,6 +189,22 @@ class Pictures:
             found.append(slice(max(0, int(line[0]) - rim), min(size, int(line[-1]) + 1 + rim)))
         return found[0], found[1]
 
+    @cached_property
+    def _windows(self) -> list[tuple[slice, slice]]:
+        """Of all views, and of one size: what is done with a view is recorded for those of its size."""
+        found = [self._window(t) for t in range(len(self))]
+        sizes = self.cameras.height_px, self.cameras.width_px
+        most = [max(window[axis].stop - window[axis].start for window in found) for axis in (0, 1)]
+
+        def widened(part: slice, length: int, size: int) -> slice:
+            start = (part.start + part.stop - length) // 2
+            start = min(max(0, start), size - length)
+            return slice(start, start + length)
+
+        return [
+            (widened(rows, most[0], sizes[0]), widened(columns, most[1], sizes[1])) for rows, columns in found
+        ]
+
     def view(self, t: int, frame: Frame, *, whole: bool = False) -> View:
         """A view as tensors, in the working cube; of a masked object the part about it, unless ``whole``."""
         if whole:
@@ -195,7 +222,7 @@ class Pictures:
     def _made(self, t: int, frame: Frame, *, whole: bool) -> View:
         cameras = frame.cameras(self.cameras[t])
         full = (slice(0, cameras.height_px), slice(0, cameras.width_px))
-        rows, columns = full if whole else self._window(t)
+        rows, columns = full if whole else self._windows[t]
 
         def tensor(array: NDArray[np.floating]) -> Tensor:
             part = np.ascontiguousarray(array[rows, columns], np.float32)
@@ -220,6 +247,4 @@ class Pictures:
             inverse,
             torch.as_tensor(intrinsics, device=self.device),
             torch.as_tensor(cameras.camera_from_world[0], device=self.device),
-            columns.stop - columns.start,
-            rows.stop - rows.start,
         )
