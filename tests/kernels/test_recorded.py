@@ -11,9 +11,10 @@ import torch
 
 from splatomy.capture import Capture, Modality
 from splatomy.events import finish
+from splatomy.gaussians.adam import Adam
 from splatomy.gaussians.gathering import blended, rows_of
 from splatomy.gaussians.recorded import Recorded
-from splatomy.gaussians.store import GaussianStore, adam, set_rate
+from splatomy.gaussians.store import GaussianStore
 from splatomy.methods.dynamic_tissue import method as tissue
 from splatomy.methods.dynamic_tissue.config import Config as TissueConfig
 from splatomy.methods.dynamic_tissue.footage import Footage
@@ -63,7 +64,7 @@ def test_what_cannot_be_recorded_is_done_as_it_is() -> None:
 @pytest.mark.parametrize("device", DEVICES, ids=str)
 def test_rates_may_change_between_steps(device: torch.device) -> None:
     parameter = torch.zeros(4, device=device, requires_grad=True)
-    optimiser = adam([{"params": [parameter], "lr": 0.1}], device)
+    optimiser = Adam([{"params": [parameter], "lr": 0.1}])
 
     def step(_: Any) -> None:
         parameter.sum().backward()
@@ -72,7 +73,7 @@ def test_rates_may_change_between_steps(device: torch.device) -> None:
 
     recorded = Recorded(step, device)
     for rate in (0.1, 0.1, 0.1, 0.0, 0.0):
-        set_rate(optimiser.param_groups[0], rate)
+        optimiser.set_rates([rate])
         recorded("a")
     assert parameter.detach().cpu().numpy() == pytest.approx(np.full(4, -0.3), abs=1e-5)
 

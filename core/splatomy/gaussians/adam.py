@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -17,10 +17,10 @@ _EPS = 1e-15
 class Adam:
     """Moves parameters by their gradients; the numbers are those of ``torch.optim.Adam(fused=True)``.
 
-    Where the rates are tensors on CUDA, our own kernel moves them, to float32 rounding the same.
+    On CUDA our own kernel moves them, to float32 rounding the same.
 
-    groups: "params", a list of tensors of one device and type; "lr", their rate, a number or on CUDA a tensor
-    that a recorded step reads; and whatever else the caller keeps there.
+    groups: "params", a list of tensors of one device and type; "lr", their rate; and whatever else the caller
+    keeps there. All groups lie on one device.
 
     The class of torch loads the whole of its compiler when the first one is made, 1 to 2 s in every process,
     as long as some of our trainings on a GPU take; the fused pass itself needs none of that.
@@ -30,6 +30,13 @@ class Adam:
 
     def __init__(self, groups: Iterable[dict[str, Any]]) -> None:
         self.param_groups = [{**group, "params": list(group["params"])} for group in groups]
+        self._rates = torch.tensor(
+            [float(group["lr"]) for group in self.param_groups], device=self.parameters[0].device
+        )
+        if self._rates.is_cuda:
+            # A recorded step reads them where they lie.
+            for group, rate in zip(self.param_groups, self._rates.unbind(), strict=True):
+                group["lr"] = rate
         self.state: dict[Tensor, dict[str, Tensor]] = {}
         """Of each parameter that was moved: exp_avg and exp_avg_sq, of its shape, and step, a count, ()."""
 
@@ -37,6 +44,15 @@ class Adam:
     def parameters(self) -> list[Tensor]:
         """All parameters, in the order of the groups."""
         return [p for group in self.param_groups for p in group["params"]]
+
+    def set_rates(self, rates: Sequence[float]) -> None:
+        """Another rate for each of the groups."""
+        if self._rates.is_cuda:
+            # All at once: the host takes as long to begin one copy as many steps of it on the device.
+            self._rates.copy_(torch.tensor(rates), non_blocking=True)
+            return
+        for group, rate in zip(self.param_groups, rates, strict=True):
+            group["lr"] = rate
 
     @torch.no_grad()
     def step(self) -> None:

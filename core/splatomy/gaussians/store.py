@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,21 +15,6 @@ from splatomy.gaussians.adam import Adam
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def adam(groups: Iterable[dict[str, Any]], device: torch.device) -> Adam:
-    """Adam whose steps can be recorded on CUDA: there its rates are tensors that a recording reads."""
-    if device.type == "cuda":
-        groups = [{**group, "lr": torch.tensor(group["lr"], device=device)} for group in groups]
-    return Adam(groups)
-
-
-def set_rate(group: dict[str, Any], rate: float) -> None:
-    """Another learning rate for a group of ``adam``."""
-    if isinstance(group["lr"], torch.Tensor):
-        group["lr"].fill_(rate)
-    else:
-        group["lr"] = rate
-
-
 class GaussianStore:
     """N Gaussians as named tensors whose first dimension is N, with Adam moments and side tensors.
 
@@ -40,13 +25,9 @@ class GaussianStore:
     def __init__(self, parameters: Mapping[str, torch.Tensor], learning_rates: Mapping[str, float]) -> None:
         self.parameters = {k: v.detach().clone().requires_grad_(True) for k, v in parameters.items()}
         self.side: dict[str, torch.Tensor] = {}
-        device = next(iter(self.parameters.values())).device
         self._rates = {name: float(learning_rates[name]) for name in self.parameters}
-        self._device_rates = torch.tensor(list(self._rates.values()), device=device)
-        rates = self._device_rates.unbind() if device.type == "cuda" else self._rates.values()
         self.optimiser = Adam(
-            {"params": [p], "lr": rate, "name": name}
-            for (name, p), rate in zip(self.parameters.items(), rates, strict=True)
+            {"params": [p], "lr": self._rates[name], "name": name} for name, p in self.parameters.items()
         )
         self.generation = 0
         """How often the rows have changed; until then every tensor stays where it is."""
@@ -60,12 +41,7 @@ class GaussianStore:
     def set_learning_rates(self, rates: Mapping[str, float]) -> None:
         """Replaces the learning rates of the named parameters."""
         self._rates |= {name: rate for name, rate in rates.items() if name in self._rates}
-        if self._device_rates.is_cuda:
-            # All at once: the host takes as long to begin one copy as many steps of it on the device.
-            self._device_rates.copy_(torch.tensor(list(self._rates.values())), non_blocking=True)
-            return
-        for group in self.optimiser.param_groups:
-            group["lr"] = self._rates[group["name"]]
+        self.optimiser.set_rates(list(self._rates.values()))
 
     @torch.no_grad()
     def reindex(self, parents: torch.Tensor, **overrides: torch.Tensor) -> None:

@@ -75,7 +75,7 @@ def reconstruct(
         now = time.monotonic()
         if now - reported > 0.3 or trainer.step == total:
             reported = now
-            yield Progress("train", trainer.step, total, {"loss": loss})
+            yield Progress("train", trainer.step, total, {"loss": float(loss)})
         if now - published > config.snapshot_every_s:
             published = now
             yield Snapshot("train", trainer.step, trainer.scene(), trainer.checkpoint())
@@ -129,8 +129,8 @@ class _Trainer:
         share = min(1.0, max(0.0, self.step / self.config.coarse_steps - 1.0) / 2)
         return float(0.04 * (1 - share) + max(finest, 0.006) * share)
 
-    def train_step(self) -> float:
-        """One step; returns the loss."""
+    def train_step(self) -> Tensor:
+        """One step; returns the loss (), still on the device: the host need not wait for it."""
         config = self.config
         self.field.detailed = self.step >= config.coarse_steps
         if self.step % _GRID_EVERY == 0:
@@ -148,7 +148,7 @@ class _Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         self.step += 1
-        return float(loss.detach())
+        return loss.detach()
 
     def _rays_loss(self, rays: Rays) -> Tensor:
         config, views = self.config, self.views
@@ -215,8 +215,7 @@ class _Trainer:
         share = self.step / self.total
         level = _LEAST_RATE + (1 - _LEAST_RATE) * 0.5 * (1 + float(np.cos(np.pi * share)))
         warm = min(1.0, (self.step + 1) / _WARM_UP)
-        for group in self.optimiser.param_groups:
-            group["lr"] = group["base"] * level * warm
+        self.optimiser.set_rates([group["base"] * level * warm for group in self.optimiser.param_groups])
 
     @torch.no_grad()
     def _refresh_grid(self) -> None:

@@ -23,7 +23,7 @@ from splatomy.fields.attenuation import TimeBasis
 from splatomy.gaussians.adam import Adam
 from splatomy.gaussians.deform import CurveDeformation, NodeDeformation
 from splatomy.gaussians.density import grow_and_prune
-from splatomy.gaussians.store import GaussianStore, adam, set_rate
+from splatomy.gaussians.store import GaussianStore
 from splatomy.kernels.ready import begin, made_ready, on, surfel_kernels
 from splatomy.kernels.spherical_harmonics import num_coefficients, sh_from_colours
 from splatomy.methods.dynamic_tissue.config import Config
@@ -236,7 +236,7 @@ class _Trainer:
     def _make_motion_optimiser(self) -> None:
         if isinstance(self.deformation, NodeDeformation):
             groups = [{"params": [self.deformation.coefficients], "lr": self.config.motion_rate}]
-            self.motion_optimiser = adam(groups, self.device)
+            self.motion_optimiser = Adam(groups)
 
     def _clear_statistics(self) -> None:
         self.store.side["pull"] = torch.zeros(len(self.store), 2, device=self.device)
@@ -259,8 +259,9 @@ class _Trainer:
         """This step's learning rates."""
         self.store.set_learning_rates(self._rates())
         if self.motion_optimiser is not None:
-            for group in self.motion_optimiser.param_groups:
-                set_rate(group, self.config.motion_rate * 0.1 ** (self.step / self.config.steps))
+            self.motion_optimiser.set_rates(
+                [self.config.motion_rate * 0.1 ** (self.step / self.config.steps)]
+            )
 
     def _make_steps(self) -> None:
         optimisers = [self.store.optimiser, *([self.motion_optimiser] if self.motion_optimiser else [])]

@@ -210,8 +210,7 @@ class _Trainer:
         """This step's learning rates."""
         self.store.set_learning_rates(self._rates())
         if self.field_optimiser is not None:
-            for group in self.field_optimiser.param_groups:
-                group["lr"] = self.config.grid_rate * 0.1 ** (self.step / self.config.steps)
+            self.field_optimiser.set_rates([self.config.grid_rate * 0.1 ** (self.step / self.config.steps)])
 
     def _adopt(self, store: GaussianStore) -> None:
         """Trains another store from here."""

@@ -12,8 +12,9 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from splatomy.fields.sdf import HashSdf, make_sdf, pulled, value_and_gradient
+from splatomy.gaussians.adam import Adam
 from splatomy.gaussians.gathering import rows_of
-from splatomy.gaussians.store import GaussianStore, adam, set_rate
+from splatomy.gaussians.store import GaussianStore
 from splatomy.methods.pulled_surface import objective
 from splatomy.methods.pulled_surface.config import Config
 from splatomy.methods.pulled_surface.disks import axes_of, normals_of
@@ -51,7 +52,7 @@ class Puller:
             torch.manual_seed(config.seed)
             radius = _SIGNED_RADIUS if config.signed else _UNSIGNED_RADIUS
             self.field = make_sdf(config.field, config.levels, config.log2_table, radius).to(device)
-        self.optimiser = adam([{"params": self.field.parameters(), "lr": config.field_rate}], device)
+        self.optimiser = Adam([{"params": self.field.parameters(), "lr": config.field_rate}])
         # Set in place, since recorded steps read them: weight of the disks, step of slopes, least thickness.
         self._guidance, self._slope_step, self._floor = torch.zeros(3, device=device).unbind()
         self.advance(0.0)
@@ -61,8 +62,7 @@ class Puller:
     def advance(self, share: float) -> None:
         """Sets what depends on the share of the joint steps that are done."""
         config, fineness = self.config, min(1.0, share / _LEVELS_BY)
-        for group in self.optimiser.param_groups:
-            set_rate(group, config.field_rate * 0.1**share)
+        self.optimiser.set_rates([config.field_rate * 0.1**share])
         if isinstance(self.field, HashSdf):
             self.field.active_levels.fill_(_COARSEST_LEVELS + fineness * (config.levels - _COARSEST_LEVELS))
         # The disks' centres shape the field at first; its last touch is the pictures'.
