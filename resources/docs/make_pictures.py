@@ -17,6 +17,7 @@ WANTED = {
         "Agreement of the vessel label": "vessels-agreement",
     },
     "endoscopy": {"frame 13": "tissue-frame", "Deformation of": "tissue-deformation"},
+    "surface": {"from several sides": "object-sides"},
 }
 _IMAGE = re.compile(r'<img class="[^"]*" alt="([^"]*)" src="data:image/png;base64,([^"]*)"')
 
