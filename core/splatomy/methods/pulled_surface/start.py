@@ -319,8 +319,9 @@ def _faces_what_hides_it(pictures: Pictures, points: Float, normals: Float) -> T
 
 
 def _seen_colours(pictures: Pictures, points: Float, normals: Float) -> Task[Float]:
-    """Mean colour of points in the views that they face."""
-    total, weight = np.zeros((len(points), 3)), np.full((len(points), 1), 1e-6)
+    """Mean colour of points in the views that they face; grey where none does."""
+    weight = np.full((len(points), 1), 1e-6)
+    total = np.repeat(0.5 * weight, 3, 1)
     for t in range(len(pictures)):
         camera = pictures.cameras[t]
         column, row, within = pixels_of(camera, points)
