@@ -24,8 +24,9 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 # The programs that look at the environment have one of their own, so that they are no part of what they see.
 AUDIT := $(VENV)/audit
-# Most of what is installed is never imported: what is, Python compiles when it first meets it.
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile $(PIP_ARGS) -c constraints.txt
+# On all cores, which pip does not. Files for other versions of Python do not compile, and need not.
+COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib >/dev/null 2>&1 || true
 
 # Library that must load : Debian package that brings it. VTK draws with the first three; the depth-camera
 # reader of the surface extra links the last.
@@ -161,12 +162,15 @@ $(STAMPS)/env: pyproject.toml constraints.txt | $(BIN)/python
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(INSTALL) -q torch
 	$(INSTALL) -q -e .
+	@$(COMPILE)
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/env-gui: $(STAMPS)/env | gui-libraries
 	$(INSTALL) -q -e ".[gui]"
+	@$(COMPILE)
 	@touch $@
 
 $(STAMPS)/env-dev: $(STAMPS)/env | test-libraries
 	$(INSTALL) -q -e ".[dev,gui,diffusion,surface,cluster]"
+	@$(COMPILE)
 	@touch $@

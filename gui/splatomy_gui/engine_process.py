@@ -256,7 +256,7 @@ def is_running(run: Path) -> bool:
     if not (run / "lock").exists():
         return False
     try:
-        with RunFolder(run).lock():
+        with RunFolder(run).lock(wait_s=0):
             return False
     except InputError:
         return True

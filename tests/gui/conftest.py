@@ -71,6 +71,8 @@ def app(qtbot: object, home: Path) -> Iterator[object]:
     from splatomy_gui.app import App
 
     made = App(["splatomy"])
+    unexpected: list[object] = []
+    made._crash.happened.connect(unexpected.append)
     made.start()
     # Without a window manager nobody else gives the window the keyboard.
     made.window.activateWindow()
@@ -82,6 +84,8 @@ def app(qtbot: object, home: Path) -> Iterator[object]:
     made.window.close()
     qtbot.waitUntil(lambda: not made.window.isVisible(), timeout=120_000)  # type: ignore[attr-defined]
     made.close()
+    # What a slot or a thread does not catch is shown in a window, and would end no test by itself.
+    assert not unexpected, [getattr(problem, "details", problem) for problem in unexpected]
 
 
 @pytest.fixture

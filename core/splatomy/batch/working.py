@@ -285,7 +285,7 @@ def _wait_until_free(run: Path, stopping: Callable[[], bool]) -> None:
     until = time.monotonic() + _LOCK_S
     while True:
         try:
-            with RunFolder(run).lock():
+            with RunFolder(run).lock(wait_s=0):
                 return
         except InputError:
             if stopping() or time.monotonic() >= until:

@@ -28,6 +28,7 @@ from splatomy.scene import SceneState
 
 CONTRACT = 1
 _STATE_ARRAYS = "state.safetensors"
+_LOCK_POLL_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -199,14 +200,19 @@ class RunFolder:
             ) from None
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, wait_s: float = 0.5) -> Iterator[None]:
         """Keeps other processes out of the folder, which is made if need be; a dead one keeps nobody out.
+
+        wait_s: how long to try. Who only asks whether a run goes on holds the folder for an instant.
 
         Raises:
             InputError: another process holds it.
         """
         path = self.file("lock")
-        handle = _locked(path)
+        handle, until = _locked(path), time.monotonic() + wait_s
+        while handle is None and time.monotonic() < until:
+            time.sleep(_LOCK_POLL_S)
+            handle = _locked(path)
         if handle is None:
             holder = _holder(path)
             raise InputError(

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -105,3 +106,15 @@ def test_a_file_is_told_from_its_successor_whatever_the_clock_says(tmp_path: Pat
     run.write_record({"state": "done"})
     os.utime(tmp_path / "run.json", (0, 0))
     assert first is not None and run.stamp("run.json") != first
+
+
+def test_a_glance_at_a_run_keeps_nobody_out(tmp_path: Path) -> None:
+    """Whoever asks whether a run goes on holds it for an instant; who stays is told after a while."""
+    glance = RunFolder(tmp_path).lock()
+    glance.__enter__()
+    ended = threading.Timer(0.1, glance.__exit__, (None, None, None))
+    ended.start()
+    with RunFolder(tmp_path).lock():
+        ended.join()
+        with pytest.raises(InputError, match="Another process"), RunFolder(tmp_path).lock(wait_s=0):
+            pass
